@@ -1,0 +1,54 @@
+# Every target works from a fresh clone: it needs Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
+SYNC := $(UV) pip sync --python $(BIN)/python --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench node-parts requirements clean
+
+help:          ## show this help
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/.dev  ## build .venv with everything the tests need
+
+demo: $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.demo)  ## start gateway, agent and issuer; ONCE=1 walks through and exits
+	@$(BIN)/identity-gateway demo $(if $(ONCE),--once)
+
+test: $(VENV)/.dev  ## run the tests (T=path or ARGS=-k… narrow them; REQUIRE_ALL=1 makes a skip a failure)
+	@$(BIN)/python -m pytest -n 2 $(if $(REQUIRE_ALL),--require-all) $(T) $(ARGS)
+
+lint: $(VENV)/.dev  ## ruff, strict types, and the rules of the house
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q -p no:randomly tests/test_house.py
+
+bench: $(VENV)/.dev  ## measure the gateway on loopback and print medians
+	@$(BIN)/python -m tests.bench
+
+node-parts: $(VENV)/.dev  ## install npm's oidc-provider, a real issuer that some tests run
+	@cd tests/node && PATH=$(abspath $(BIN)):$$PATH npm ci --silent --no-audit --no-fund
+
+requirements: $(VENV)/.uv  ## pin the dependencies of pyproject.toml anew, with hashes
+	$(UV) pip compile --universal --generate-hashes --no-header --upgrade -o requirements/runtime.txt pyproject.toml
+	$(UV) pip compile --universal --generate-hashes --no-header --extra demo -c requirements/runtime.txt -o requirements/demo.txt pyproject.toml
+	$(UV) pip compile --universal --generate-hashes --no-header --extra dev -c requirements/demo.txt -o requirements/dev.txt pyproject.toml
+	$(UV) pip compile --universal --generate-hashes --no-header -o requirements/build.txt requirements/build.in
+
+clean:         ## remove what the other targets made
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/node/node_modules
+
+$(VENV)/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; say which with: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.demo: requirements/demo.txt requirements/build.txt pyproject.toml $(VENV)/.uv
+	@$(SYNC) requirements/uv.txt requirements/build.txt requirements/demo.txt
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt requirements/build.txt pyproject.toml $(VENV)/.uv
+	@$(SYNC) requirements/uv.txt requirements/build.txt requirements/dev.txt
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,81 @@
+"""Durable state behind one contract: SQLite by default, PostgreSQL to grow.
+
+A record is a frozen dataclass of `identity_gateway.model`; its table is declared in `records/tables.py` with columns of
+the same names. There is one set of verbs for all records, so that a new noun costs a dataclass, a table and a migration.
+Every verb demands the account: a lookup that forgets its tenant does not run.
+
+This package does not decide anything, and does not seal: secrets arrive sealed.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class AlreadyExists(Exception):  # noqa: N818 - reads as what it is
+    """A record with this key, or with a unique value of this record, is there already."""
+
+
+class Stale(Exception):  # noqa: N818 - reads as what it is
+    """The record was changed or deleted since it was read: its `revision` no longer matches."""
+
+
+class Transaction(Protocol):
+    """Reads and writes that happen together or not at all. Values given and returned are records."""
+
+    async def get(self, kind: type[R], *, account: str, **key: Any) -> R | None:
+        """Return the record with this whole primary key, or None. A partial key is a TypeError."""
+        ...
+
+    async def list(
+        self,
+        kind: type[R],
+        *,
+        account: str,
+        where: Mapping[str, Any] | None = None,
+        after: tuple[Any, ...] | None = None,
+        limit: int | None = None,
+        descending: bool = False,
+    ) -> list[R]:
+        """Return records in the order of their primary key, those that equal `where` in every column it names.
+
+        `after` is the rest of the primary key (all but the account) of the last record of the page before.
+        """
+        ...
+
+    async def create(self, *records: Any) -> None:
+        """Insert the records. Raises AlreadyExists, and then inserts none of them."""
+        ...
+
+    async def update(self, record: R) -> R:
+        """Replace the record if the stored `revision` is still the one given; return it with the next revision.
+
+        Raises Stale otherwise.
+        """
+        ...
+
+    async def delete(self, kind: type[Any], *, account: str, **where: Any) -> int:
+        """Delete the records of the account that equal `where` in every column it names; return how many."""
+        ...
+
+
+class Records(Protocol):
+    """A database. Faults of the database or of the way to it surface as `errors.Unavailable`."""
+
+    def read(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction that sees one consistent state. Writing in it is an error."""
+        ...
+
+    def write(self) -> AbstractAsyncContextManager[Transaction]:
+        """Begin a transaction that commits when the block ends, and rolls back when it raises."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise `errors.Unavailable` unless the database answers and its schema is current."""
+        ...
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        ...
