@@ -171,5 +171,7 @@ class Unavailable(GatewayError):
     code = "ServiceUnavailableException"
     status = 503
 
-    def __init__(self, message: str = "The service is not available right now. Try again.", *, reason: str = "") -> None:
+    def __init__(
+        self, message: str = "The service is not available right now. Try again.", *, reason: str = ""
+    ) -> None:
         super().__init__(message, reason=reason)

@@ -88,7 +88,7 @@ class AgentRuntimeVersion:
 
 @dataclass(frozen=True, slots=True)
 class AgentRuntimeEndpoint:
-    """A name that callers use as `qualifier`. DEFAULT follows the newest version, the others stay where they were put."""
+    """A name that callers use as `qualifier`. DEFAULT follows the newest version, the others stay where they are."""
 
     account: str
     runtime_id: str
@@ -173,3 +173,53 @@ class KeyCheck:
     account: str
     name: str
     sealed: bytes = field(repr=False)
+
+
+# --- Who acts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JwtUser:
+    """A user proven by a JWT: issuer and subject. Never equal to a `NamedUser`, whatever the subject says."""
+
+    issuer: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedUser:
+    """A user that a trusted caller named; nobody verified the name."""
+
+    id: str
+
+
+User = JwtUser | NamedUser
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadAccess:
+    """What a workload access token stands for: an agent and the user it acts for, if any. Times in seconds."""
+
+    account: str
+    workload: str
+    user: User | None
+    inbound_token: Secret | None
+    actors: tuple[str, ...]
+    issued_at: float
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class IamPrincipal:
+    """A caller that signed with an access key of the gateway."""
+
+    account: str
+    access_key_id: str
+    name: str
+    admin: bool
+    policy: Document | None = field(repr=False)
+
+    @property
+    def arn(self) -> str:
+        """The principal as audit records name it."""
+        return f"arn:aws:iam::{self.account}:user/{self.name}"

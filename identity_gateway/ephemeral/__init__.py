@@ -1,10 +1,21 @@
 """Short-lived shared state behind one contract: local (one data folder) by default, Redis or Valkey to grow.
 
 Losing this state may cost a user a retry, never a grant. Keys are `area:account:…`, made by the story that uses them;
-values are bytes. Every entry has a time to live, in seconds.
+values are bytes. Every entry has a time to live, in seconds, exact to the millisecond; one that is not a positive
+number is a ValueError. A key is a value, a counter or a lease: mixing the verbs of two of them is not defined.
+
+A fault or a cancellation in the middle of a verb leaves open whether it happened: nothing is sent twice.
 """
 
+import math
 from typing import Protocol
+
+
+def milliseconds(ttl: float) -> int:
+    """Return a time to live (seconds) in whole milliseconds, at least one. Raises ValueError unless it is positive."""
+    if not (ttl > 0 and math.isfinite(ttl)):
+        raise ValueError("a time to live is a positive number of seconds")
+    return max(1, round(ttl * 1000))
 
 
 class Ephemeral(Protocol):

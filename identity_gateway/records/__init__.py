@@ -1,8 +1,8 @@
 """Durable state behind one contract: SQLite by default, PostgreSQL to grow.
 
-A record is a frozen dataclass of `identity_gateway.model`; its table is declared in `records/tables.py` with columns of
-the same names. There is one set of verbs for all records, so that a new noun costs a dataclass, a table and a migration.
-Every verb demands the account: a lookup that forgets its tenant does not run.
+A record is a frozen dataclass of `identity_gateway.model`; its table is declared in `records/tables.py` with columns
+of the same names. There is one set of verbs for all records, so that a new noun costs a dataclass, a table and a
+migration. Every verb demands the account: a lookup that forgets its tenant does not run.
 
 This package does not decide anything, and does not seal: secrets arrive sealed.
 """
@@ -14,16 +14,21 @@ from typing import Any, Protocol, TypeVar
 R = TypeVar("R")
 
 
-class AlreadyExists(Exception):  # noqa: N818 - reads as what it is
+class AlreadyExists(Exception):
     """A record with this key, or with a unique value of this record, is there already."""
 
 
-class Stale(Exception):  # noqa: N818 - reads as what it is
+class Stale(Exception):
     """The record was changed or deleted since it was read: its `revision` no longer matches."""
 
 
 class Transaction(Protocol):
-    """Reads and writes that happen together or not at all. Values given and returned are records."""
+    """Reads and writes that happen together or not at all. Values given and returned are records.
+
+    For one task at a time. A verb that raises AlreadyExists or Stale has done nothing, and the transaction goes on.
+    One that raises `errors.Unavailable` has ended it: nothing of it is kept, also if the block swallows the error.
+    Text that no backend could keep (NUL, lone surrogates) is `errors.ValidationFailed`, in keys as in values.
+    """
 
     async def get(self, kind: type[R], *, account: str, **key: Any) -> R | None:
         """Return the record with this whole primary key, or None. A partial key is a TypeError."""
@@ -41,7 +46,8 @@ class Transaction(Protocol):
     ) -> list[R]:
         """Return records in the order of their primary key, those that equal `where` in every column it names.
 
-        `after` is the rest of the primary key (all but the account) of the last record of the page before.
+        `after` is the rest of the primary key (all but the account) of the last record of the page before. Text sorts
+        by its UTF-8 bytes. TypeErrors: an unknown column, one of documents or tuples, a key of another length.
         """
         ...
 
@@ -52,12 +58,15 @@ class Transaction(Protocol):
     async def update(self, record: R) -> R:
         """Replace the record if the stored `revision` is still the one given; return it with the next revision.
 
-        Raises Stale otherwise.
+        Raises Stale otherwise, and AlreadyExists when another record has a unique value of this one.
         """
         ...
 
     async def delete(self, kind: type[Any], *, account: str, **where: Any) -> int:
-        """Delete the records of the account that equal `where` in every column it names; return how many."""
+        """Delete the records of the account that equal `where` in every column it names; return how many.
+
+        Naming no column is a TypeError: nobody empties an account by forgetting an argument.
+        """
         ...
 
 
@@ -65,7 +74,7 @@ class Records(Protocol):
     """A database. Faults of the database or of the way to it surface as `errors.Unavailable`."""
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
-        """Begin a transaction that sees one consistent state. Writing in it is an error."""
+        """Begin a transaction that sees one consistent state. Writing in it is a TypeError."""
         ...
 
     def write(self) -> AbstractAsyncContextManager[Transaction]:

@@ -1,0 +1,123 @@
+"""The gateway's own SigV4 access keys: make them, find them, delete them. Secrets are sealed at rest.
+
+Nobody can verify signatures of real IAM keys without AWS's secrets; these keys are the gateway's own, as MinIO's are.
+This module does not verify signatures and does not evaluate policies.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from identity_gateway.errors import Conflict, NotFound, Unavailable, ValidationFailed
+from identity_gateway.model import AccessKey, Document, Secret
+from identity_gateway.protocol import policy as policies
+from identity_gateway.records import AlreadyExists, Records
+from identity_gateway.sealing import Sealer, Unsealable, load_or_create_secret_file
+
+ROOT = "root"
+_NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccessKey:
+    """A key as it is shown once, when it is made."""
+
+    id: str
+    secret: Secret
+    name: str
+
+
+class AccessKeys:
+    """All access keys of one account."""
+
+    def __init__(self, records: Records, sealer: Sealer, account: str, *, clock: Callable[[], float]) -> None:
+        self._records = records
+        self._sealer = sealer
+        self._account = account
+        self._clock = clock
+        self._given_root: tuple[AccessKey, Secret] | None = None
+
+    def use_root(self, key_id: str, secret: Secret) -> None:
+        """Take the root key from the settings: it lives in memory alone."""
+        record = AccessKey(self._account, key_id, ROOT, b"", admin=True, policy=None, created_at=self._now())
+        self._given_root = (record, secret)
+
+    async def create(self, name: str, *, admin: bool = False, policy: Document | None = None) -> NewAccessKey:
+        """Make a key. A key that is neither `admin` nor has a `policy` may call nothing."""
+        if not _NAME.fullmatch(name):
+            raise ValidationFailed("The name of an access key has 1 to 64 letters, digits or the characters _ . @ -")
+        if policy is not None and (faults := policies.check(policy)):
+            raise ValidationFailed("The policy is not served by this gateway.", fields=tuple(faults))
+        made = NewAccessKey("IGAK" + _letters(16), Secret(secrets.token_urlsafe(30)), name)
+        record = AccessKey(
+            self._account, made.id, name, self._seal(made.id, made.secret), admin, policy, created_at=self._now()
+        )
+        try:
+            async with self._records.write() as transaction:
+                await transaction.create(record)
+        except AlreadyExists:
+            raise Conflict(f"An access key named {name} exists already.") from None
+        return made
+
+    async def ensure_root(self, path: Path) -> None:
+        """Make the root key at the first start, and write it to `path` (mode 0600) for the operator to find.
+
+        The database is the truth: replicas that share it share the key.
+        """
+        if self._given_root is not None:
+            return
+        try:
+            made = await self.create(ROOT, admin=True)
+        except Conflict:
+            async with self._records.read() as transaction:
+                found = await transaction.list(AccessKey, account=self._account, where={"name": ROOT}, limit=1)
+            if not found:
+                raise Unavailable(reason="the root key was deleted while the gateway started") from None
+            made = NewAccessKey(found[0].id, self._unseal(found[0]), ROOT)
+        content = {"accessKeyId": made.id, "secretAccessKey": made.secret.reveal()}
+        load_or_create_secret_file(path, json.dumps(content).encode() + b"\n")
+
+    async def find(self, key_id: str) -> tuple[AccessKey, Secret] | None:
+        """Return the key and its secret, or None if there is no such key."""
+        if self._given_root is not None and secrets.compare_digest(key_id, self._given_root[0].id):
+            return self._given_root
+        async with self._records.read() as transaction:
+            record = await transaction.get(AccessKey, account=self._account, id=key_id)
+        if record is None or (self._given_root is not None and record.name == ROOT):
+            return None  # a root key from the settings replaces the one that was made at the first start
+        return record, self._unseal(record)
+
+    async def list(self) -> list[AccessKey]:
+        """Return all keys that are kept, in the order of their ids."""
+        async with self._records.read() as transaction:
+            return await transaction.list(AccessKey, account=self._account)
+
+    async def delete(self, key_id: str) -> None:
+        """Delete a key; from then on it signs nothing."""
+        async with self._records.write() as transaction:
+            if not await transaction.delete(AccessKey, account=self._account, id=key_id):
+                raise NotFound(f"There is no access key {key_id}.")
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock(), UTC)
+
+    def _place(self, key_id: str) -> tuple[str, ...]:
+        return (self._account, "access_key", key_id, "sealed_secret")
+
+    def _seal(self, key_id: str, secret: Secret) -> bytes:
+        return self._sealer.seal(secret.reveal().encode(), place=self._place(key_id))
+
+    def _unseal(self, record: AccessKey) -> Secret:
+        try:
+            return Secret(self._sealer.open(record.sealed_secret, place=self._place(record.id)).decode())
+        except Unsealable:
+            raise Unavailable(reason=f"access key {record.id} does not open: wrong master key or moved row") from None
+
+
+def _letters(count: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(count))

@@ -1,0 +1,71 @@
+"""Admit the caller of an AWS operation: authenticate, authorise, and keep the record of both.
+
+The order is fixed: nothing of the input is looked at before the signature was verified, and no story runs before the
+record of the decision is committed. Invocations of agents have their own story (`invocation`).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from identity_gateway import telemetry
+from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
+from identity_gateway.inbound import Scheme, Signatures, authorize
+from identity_gateway.model import IamPrincipal
+from identity_gateway.protocol.request import Request
+from identity_gateway.protocol.sigv4 import PresentedSignature
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Somebody asks for an operation."""
+
+    action: str
+    request_id: str
+    source: str
+
+
+class Admission:
+    """Stands before every AWS JSON operation."""
+
+    def __init__(self, signatures: Signatures, audit: Audit) -> None:
+        self._signatures = signatures
+        self._audit = audit
+
+    async def present(self, attempt: Attempt, request: Request) -> PresentedSignature:
+        """Refuse what can be refused before the body is read."""
+        async with self._refusals_kept(attempt):
+            return self._signatures.present(request)
+
+    async def authenticate(self, attempt: Attempt, presented: PresentedSignature, body_sha256: str) -> IamPrincipal:
+        """Return who signed the request and its body."""
+        async with self._refusals_kept(attempt):
+            principal, _ = await self._signatures.verify(presented, body_sha256)
+        return principal
+
+    async def authorize(self, attempt: Attempt, principal: IamPrincipal, resources: tuple[str, ...]) -> None:
+        """Return if the principal may do this to all of the resources, once the record of it is committed."""
+        async with self._refusals_kept(attempt, principal.arn, resources[-1]):
+            reason = authorize(principal, attempt.action, resources)
+        await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason)
+
+    @asynccontextmanager
+    async def _refusals_kept(
+        self, attempt: Attempt, principal: str = "unknown", resource: str = "-"
+    ) -> AsyncIterator[None]:
+        try:
+            yield
+        except (Unauthenticated, AccessDenied) as error:
+            await self._keep(attempt, principal, resource, DENIED, _why(error))
+            raise
+
+    async def _keep(self, attempt: Attempt, principal: str, resource: str, decision: str, reason: str) -> None:
+        telemetry.DECISIONS.labels(Scheme.SIGNATURE.value, decision).inc()
+        await self._audit.record(
+            Decided(principal, attempt.action, resource, decision, reason, attempt.request_id, attempt.source)
+        )
+
+
+def _why(error: GatewayError) -> str:
+    return f"{error.code}: {error.reason}"

@@ -1,0 +1,108 @@
+"""One HTTP exchange over ASGI: the request head as a value, the body as chunks, the answer, and a caller who leaves."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any
+
+from identity_gateway.errors import ValidationFailed
+from identity_gateway.protocol.request import Request
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+MAX_HEAD = 65_536
+MAX_HEADERS = 100
+
+_SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"x-amz-date")
+
+
+class CallerLeft(Exception):
+    """The caller closed the connection before its request or its answer was complete."""
+
+
+class Exchange:
+    """A request being answered."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive = receive
+        self._send = send
+        self._body_ended = asyncio.Event()
+        self.request = Request(
+            method=scope["method"],
+            raw_path=scope["raw_path"],
+            raw_query=scope["query_string"],
+            headers=tuple(scope["headers"]),
+        )
+        client = scope.get("client")
+        self.source = client[0] if client else ""
+        self.request_id = str(uuid.uuid4())
+        self.operation = "-"
+        self.status = 0
+        self.ended = False
+        self.error = ""
+
+    def check_head(self) -> None:
+        """Refuse a head that is too large, has no Host, or says twice what must be said once (RFC 9112 §3.2)."""
+        headers = self.request.headers
+        size = len(self.request.raw_path) + len(self.request.raw_query)
+        size += sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > MAX_HEAD or len(headers) > MAX_HEADERS:
+            raise ValidationFailed("The head of the request is too large.", kind="CannotParse")
+        if self.request.count(b"host") == 0:
+            raise ValidationFailed("The request has no Host header.", kind="CannotParse")
+        for name in _SINGLE:
+            if self.request.count(name) > 1:
+                raise ValidationFailed(f"The header {name.decode()} stands more than once.", kind="CannotParse")
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives. Raises CallerLeft if it is cut."""
+        while not self._body_ended.is_set():
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise CallerLeft
+            if not message.get("more_body", False):
+                self._body_ended.set()
+            if chunk := message.get("body", b""):
+                yield chunk
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Return the whole body. Raises ValidationFailed above `max_bytes`."""
+        taken = bytearray()
+        async for chunk in self.body():
+            taken += chunk
+            if len(taken) > max_bytes:
+                raise ValidationFailed(f"The request body is larger than {max_bytes} bytes.", kind="CannotParse")
+        return bytes(taken)
+
+    async def left(self) -> None:
+        """Return when the caller has gone. Waits until the body was read to its end, because only one may receive."""
+        await self._body_ended.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send the head of the answer. Every answer carries its request id."""
+        self.status = status
+        if not any(name == b"x-amzn-requestid" for name, _ in headers):
+            headers = [*headers, (b"x-amzn-requestid", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def chunk(self, data: bytes) -> None:
+        """Send a part of the answer's body now; waits while the caller reads too slowly."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def end(self, data: bytes = b"") -> None:
+        """Send the last part of the answer."""
+        self.ended = True
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        """Send a whole answer."""
+        if status != 204:
+            headers = [*headers, (b"content-length", str(len(body)).encode())]
+        await self.begin(status, headers)
+        await self.end(body)

@@ -1,0 +1,257 @@
+"""The one place where the parts meet: from settings to an ASGI application. Nothing else builds a part."""
+
+import asyncio
+import signal
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from secrets import token_bytes
+from types import FrameType
+
+import structlog
+from prometheus_client import REGISTRY
+
+from identity_gateway import telemetry
+from identity_gateway.access_keys import AccessKeys
+from identity_gateway.admission import Admission
+from identity_gateway.api.exchange import Application, Receive, Scope, Send
+from identity_gateway.api.front import Front
+from identity_gateway.api.operations import Stories
+from identity_gateway.api.public import Lifecycle, public
+from identity_gateway.audit import Audit
+from identity_gateway.egress import Egress
+from identity_gateway.ephemeral import Ephemeral
+from identity_gateway.ephemeral.local import LocalEphemeral
+from identity_gateway.ephemeral.redis import RedisEphemeral
+from identity_gateway.idempotency import Idempotency
+from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
+from identity_gateway.invocation import Invocations, Timeouts
+from identity_gateway.keysets import KeySets
+from identity_gateway.model import KeyCheck, Realm, Secret
+from identity_gateway.paging import Paging
+from identity_gateway.protocol.aws import load_services
+from identity_gateway.protocol.sigv4 import Scope as SignatureScope
+from identity_gateway.records import AlreadyExists, Records
+from identity_gateway.records.sql import open_records
+from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
+from identity_gateway.sealing import Sealer, Unsealable, load_or_create_secret_file
+from identity_gateway.settings import Settings, SettingsError, load
+from identity_gateway.spool import Spool
+from identity_gateway.tags import Tags
+from identity_gateway.upstream import Upstream
+from identity_gateway.workload import SEALING_PERIOD, Workloads, WorkloadTokens
+
+Clock = Callable[[], float]
+
+SIGNING_NAME = "bedrock-agentcore"
+ROOT_KEY_FILE = "root-access-key.json"
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the gateway keeps, opened: also what the command line works on."""
+
+    records: Records
+    access_keys: AccessKeys
+    master_keys: tuple[bytes, ...]
+    realm: Realm
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that is ready to answer."""
+
+    front: Front
+    lifecycle: Lifecycle
+
+
+@asynccontextmanager
+async def open_state(settings: Settings, *, clock: Clock = time.time) -> AsyncIterator[State]:
+    """Open the database (migrating it) and the keys. Raises SettingsError when the master key is another one's."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    master_keys = settings.master_keys() or (
+        load_or_create_secret_file(settings.data_dir / "master.key", token_bytes(32)),
+    )
+    url = settings.database_url.get_secret_value() if settings.database_url else _sqlite_url(settings.data_dir)
+    realm = Realm(settings.account_id, settings.region)
+    async with AsyncExitStack() as stack:
+        records = await open_records(url)
+        stack.push_async_callback(records.close)
+        await _check_master_key(records, master_keys, realm.account)
+        access_keys = AccessKeys(records, Sealer(master_keys, "access-keys"), realm.account, clock=clock)
+        if settings.root_access_key_id and settings.root_secret_access_key:
+            access_keys.use_root(
+                settings.root_access_key_id, Secret(settings.root_secret_access_key.get_secret_value())
+            )
+        await access_keys.ensure_root(settings.data_dir / ROOT_KEY_FILE)
+        yield State(records, access_keys, master_keys, realm)
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> AsyncIterator[Gateway]:
+    """Build every part, and give each back in the opposite order."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(open_state(settings, clock=clock))
+        records, realm = state.records, state.realm
+        ephemeral = _ephemeral(settings)
+        stack.push_async_callback(ephemeral.close)
+        upstream = Upstream(
+            ssl_context=_tls(settings.agent_ca_file),
+            max_connections=settings.agent_max_connections,
+            connect_timeout=settings.agent_connect_timeout,
+        )
+        stack.push_async_callback(upstream.aclose)
+        egress = Egress(settings.egress_allow, ssl_context=_tls(settings.egress_ca_file))
+        keysets = KeySets(egress, clock=clock, shared=ephemeral)
+        stack.push_async_callback(keysets.aclose)
+        audit = Audit(records, realm.account, clock=clock, retention=timedelta(days=settings.audit_retention_days))
+        stack.push_async_callback(audit.close)
+        audit.start()
+
+        paging = Paging(Sealer(state.master_keys, "paging"), realm.account)
+        idempotency = Idempotency(records, realm.account, clock=clock)
+        tokens = WorkloadTokens(
+            Sealer(state.master_keys, "workload-access-token", period_seconds=SEALING_PERIOD),
+            realm.account,
+            clock=clock,
+        )
+        signatures = Signatures(
+            state.access_keys,
+            SignatureScope(realm.region, SIGNING_NAME),
+            clock=clock,
+            max_skew=timedelta(seconds=settings.signature_max_skew),
+        )
+        stories = Stories(
+            runtimes=Runtimes(records, idempotency, paging, realm, clock=clock),
+            endpoints=RuntimeEndpoints(records, idempotency, paging, realm, clock=clock),
+            workloads=Workloads(records, tokens, UserTokens(keysets, clock=clock), paging, realm, clock=clock),
+            tags=Tags(records, realm),
+        )
+        invocations = Invocations(
+            Routes(records, realm),
+            signatures,
+            BearerTokens(keysets, clock=clock),
+            tokens,
+            upstream,
+            Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
+            audit,
+            realm,
+            base_url=settings.base_url,
+            timeouts=Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout),
+            clock=clock,
+        )
+        lifecycle = Lifecycle({"records": records.ping, "ephemeral": ephemeral.ping})
+        pages = public(
+            lifecycle,
+            metrics_token=Secret(settings.metrics_token.get_secret_value()) if settings.metrics_token else None,
+            registry=REGISTRY,
+        )
+        front = Front(load_services(), stories, invocations, Admission(signatures, audit), realm, pages)
+        yield Gateway(front, lifecycle)
+
+
+class Served:
+    """The ASGI application that a server runs: opens the gateway at start, drains and closes it at the end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._gateway: Gateway | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one ASGI connection."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http" and self._gateway is not None:
+            await self._gateway.front(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            async with open_gateway(self.settings) as gateway:
+                self._gateway = gateway
+                _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
+                await send({"type": "lifespan.startup.complete"})
+                _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)
+                await receive()
+        except Exception as error:  # noqa: BLE001 - the server must hear of it, whatever it is
+            text = str(error) if isinstance(error, SettingsError) else getattr(error, "reason", type(error).__name__)
+            _log.error("the gateway could not start or stop cleanly", reason=text)
+            await send({"type": "lifespan.startup.failed", "message": text})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def create() -> Application:
+    """Return the application for the settings of the environment (an ASGI factory)."""
+    settings = load()
+    telemetry.configure_logging(settings.log_level, settings.log_format)
+    return Served(settings)
+
+
+def _drain_on_signals(lifecycle: Lifecycle, delay: float) -> None:
+    """At SIGTERM and SIGINT say «not ready» at once, and let the server stop after `delay` seconds.
+
+    Load balancers need that time to notice. The server then stops accepting and finishes what is in flight.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stop = signal.getsignal(number)
+
+        def drain(caught: int, frame: FrameType | None, stop: object = stop) -> None:
+            already = lifecycle.draining
+            lifecycle.draining = True
+            if callable(stop):
+                if delay and not already:
+                    loop.call_soon_threadsafe(loop.call_later, delay, stop, caught, None)
+                else:
+                    stop(caught, frame)
+
+        signal.signal(number, drain)
+
+
+async def _check_master_key(records: Records, master_keys: tuple[bytes, ...], account: str) -> None:
+    """Refuse to start with a master key that does not open what this database holds."""
+    sealer, name = Sealer(master_keys, "key-check"), "master-key"
+    place = (account, "key_check", name, "sealed")
+    async with records.read() as transaction:
+        kept = await transaction.get(KeyCheck, account=account, name=name)
+    if kept is None:
+        try:
+            async with records.write() as transaction:
+                await transaction.create(KeyCheck(account, name, sealer.seal(b"identity-gateway", place=place)))
+        except AlreadyExists:  # another process was quicker: then its key must be ours
+            await _check_master_key(records, master_keys, account)
+        return
+    try:
+        sealer.open(kept.sealed, place=place)
+    except Unsealable:
+        message = "the master key is not the one that this database was first used with (MASTER_KEY, or master.key)"
+        raise SettingsError(message) from None
+
+
+def _ephemeral(settings: Settings) -> Ephemeral:
+    if settings.redis_url is not None:
+        return RedisEphemeral(settings.redis_url.get_secret_value())
+    return LocalEphemeral(settings.data_dir / "ephemeral.sqlite")
+
+
+def _sqlite_url(data_dir: Path) -> str:
+    return f"sqlite:///{(data_dir / 'gateway.sqlite').absolute()}"
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    """Trust the system's authorities, or exactly those of the file."""
+    try:
+        return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    except (OSError, ssl.SSLError) as error:
+        message = f"the file of certificate authorities cannot be used: {error.__class__.__name__}"
+        raise SettingsError(message) from None

@@ -1,0 +1,182 @@
+"""The command line: serve, demo, access keys, doctor. Commands work on the data folder while servers run."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+from identity_gateway import __version__, settings
+from identity_gateway.errors import GatewayError
+
+T = TypeVar("T")
+
+cli = typer.Typer(
+    help="A self-hosted identity and authentication gateway for AI agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+keys = typer.Typer(help="SigV4 access keys of this gateway.", no_args_is_help=True)
+cli.add_typer(keys, name="access-key")
+
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the database and the keys.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@cli.command(epilog="Example: identity-gateway serve --port 8080 --data-dir ./data")
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    data_dir: DataDir = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
+) -> None:
+    """Run the gateway until a signal."""
+    given = {"host": host, "port": port, "data_dir": data_dir.absolute() if data_dir else None}
+    os.environ.update(settings.to_environment(**given))  # workers are processes of their own: they read it there
+    loaded = _loaded()
+    from identity_gateway import server  # noqa: PLC0415 - after the metrics of several workers were prepared
+
+    server.prepare_metrics(workers)
+    server.serve(loaded, workers=workers)
+
+
+@cli.command(epilog="Example: identity-gateway demo --once")
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Walk through and exit: 0 only if every step held.")] = False,
+) -> None:
+    """Start a gateway, an agent and an issuer on this machine, and show what they do together."""
+    from identity_gateway.demo import walk  # noqa: PLC0415 - needs packages that the gateway itself does not
+
+    sys.exit(walk(once=once))
+
+
+@keys.command("create", epilog="Example: identity-gateway access-key create --name ci --admin --json")
+def create_key(
+    name: Annotated[str, typer.Option(help="A name that no other key has.")],
+    admin: Annotated[bool, typer.Option("--admin", help="May call everything.")] = False,
+    policy: Annotated[Path | None, typer.Option(help="File with an IAM policy (JSON).")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an access key and show its secret, this once. Without --admin or --policy it may call nothing."""
+    document = _policy(policy) if policy else None
+    made = _with_state(data_dir, lambda state: state.access_keys.create(name, admin=admin, policy=document))
+    if as_json:
+        print(json.dumps({"accessKeyId": made.id, "secretAccessKey": made.secret.reveal(), "name": made.name}))
+    else:
+        print(f"AWS_ACCESS_KEY_ID={made.id}\nAWS_SECRET_ACCESS_KEY={made.secret.reveal()}")
+
+
+@keys.command("list", epilog="Example: identity-gateway access-key list --json")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the access keys, without their secrets."""
+    found = _with_state(data_dir, lambda state: state.access_keys.list())
+    rows = [
+        {
+            "accessKeyId": key.id,
+            "name": key.name,
+            "admin": key.admin,
+            "policy": key.policy,
+            "createdAt": key.created_at.isoformat(),
+        }
+        for key in found
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        rights = "admin" if row["admin"] else "policy" if row["policy"] else "nothing"
+        print(f"{row['accessKeyId']}  {row['name']:<24} {rights:<8} {row['createdAt']}")
+
+
+@keys.command("delete", epilog="Example: identity-gateway access-key delete IGAKABCDEFGHIJKLMNOP")
+def delete_key(access_key_id: str, data_dir: DataDir = None) -> None:
+    """Delete an access key: from then on it signs nothing."""
+    _with_state(data_dir, lambda state: state.access_keys.delete(access_key_id))
+    print(f"deleted {access_key_id}")
+
+
+@cli.command(epilog="Example: identity-gateway doctor --data-dir ./data")
+def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Check the settings, the state and the keys, and say what is wrong."""
+    found: list[tuple[str, str]] = []
+    try:
+        loaded = settings.load(data_dir=data_dir)
+        found.append(("settings", "ok"))
+        found += asyncio.run(_examine(loaded))
+    except settings.SettingsError as error:
+        found.append(("settings", str(error)))
+    except GatewayError as error:
+        found.append(("state", error.reason))
+    if as_json:
+        print(json.dumps(dict(found)))
+    else:
+        for part, verdict in found:
+            print(f"{part:<12} {verdict}")
+    sys.exit(0 if all(verdict.startswith("ok") for _, verdict in found) else 1)
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+async def _examine(loaded: settings.Settings) -> list[tuple[str, str]]:
+    from identity_gateway.app import open_gateway  # noqa: PLC0415 - slow to import, and not needed for --help
+
+    async with open_gateway(loaded) as gateway:
+        faults = await gateway.lifecycle.faults()
+        parts = [(name, "does not answer" if name in faults else "ok") for name in gateway.lifecycle.checks]
+    return [*parts, ("master key", "ok"), ("url", f"ok: {loaded.base_url}")]
+
+
+def _loaded(**given: Any) -> settings.Settings:
+    try:
+        return settings.load(**given)
+    except settings.SettingsError as error:
+        _fail(str(error))
+
+
+def _with_state(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Open the state, do the work, and turn refusals into a sentence and exit code 1."""
+    from identity_gateway.app import open_state  # noqa: PLC0415 - slow to import, and not needed for --help
+
+    async def run() -> T:
+        async with open_state(_loaded(data_dir=data_dir)) as state:
+            return await work(state)
+
+    try:
+        return asyncio.run(run())
+    except settings.SettingsError as error:
+        _fail(str(error))
+    except GatewayError as error:
+        faults = "; ".join(f"{fault.name} {fault.message}" for fault in getattr(error, "fields", ()))
+        _fail(f"{error.message} {faults}".strip())
+
+
+def _policy(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        _fail(f"{path} is not a JSON file: {error.__class__.__name__}")
+    if not isinstance(document, dict):
+        _fail(f"{path} does not hold a JSON object")
+    return document
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"identity-gateway: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    with suppress(KeyboardInterrupt):
+        cli()

@@ -1,0 +1,37 @@
+"""Bearer tokens in HTTP: find the one token of a request, and challenge for one (RFC 6750, RFC 9728).
+
+Says nothing about the token's validity.
+"""
+
+import re
+
+from identity_gateway.errors import InvalidToken
+from identity_gateway.protocol.request import Request
+
+_BEARER = re.compile(rb"bearer ([A-Za-z0-9._~+/=-]+)", re.IGNORECASE)  # RFC 6750 §2.1: b64token
+_QUOTED = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
+
+
+def is_bearer(authorization: bytes) -> bool:
+    """Whether an Authorization value names the Bearer scheme (case-insensitive, RFC 9110 §11.1)."""
+    return authorization[:7].lower() == b"bearer " or authorization.strip().lower() == b"bearer"
+
+
+def token(request: Request) -> str:
+    """Return the token of the one Authorization header. Raises InvalidToken when there is not exactly one."""
+    if request.count(b"authorization") != 1:
+        raise InvalidToken(reason="not exactly one Authorization header")
+    match = _BEARER.fullmatch((request.header(b"authorization") or b"").strip())
+    if match is None:
+        raise InvalidToken(reason="the Authorization header holds no well-formed bearer token")
+    return match[1].decode("ascii")
+
+
+def challenge(resource_metadata: str, *, error: str | None = None, scopes: tuple[str, ...] = ()) -> bytes:
+    """Return the value of WWW-Authenticate (RFC 6750 §3, RFC 9728 §5.1). `error` is absent when no token was shown."""
+    parts = {"resource_metadata": resource_metadata, "error": error, "scope": " ".join(scopes) or None}
+    for name, value in parts.items():
+        if value is not None and not _QUOTED.fullmatch(value):
+            message = f"{name} cannot stand in a quoted string"
+            raise ValueError(message)
+    return ("Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)).encode("ascii")

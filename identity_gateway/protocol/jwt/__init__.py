@@ -1,0 +1,41 @@
+"""JSON Web Tokens at the door: `parse` what came, `verify` it against an issuer's keys and a policy.
+
+    claims = verify(parse(text), keys, policy, now=now)
+
+Every refusal is an InvalidToken whose `reason` starts with a `Refusal`. It fetches no keys (`keysets` does), and does
+not decide what the subject may do.
+"""
+
+from identity_gateway.protocol.jwt.claims import SignedClaims, check_claims, verify
+from identity_gateway.protocol.jwt.keys import ALGORITHMS, MAX_KEYS, KeySet, VerificationKey, verify_signature
+from identity_gateway.protocol.jwt.policy import ClaimKind, ClaimOperator, CustomClaim, JwtPolicy, check_authorizer
+from identity_gateway.protocol.jwt.token import (
+    MAX_TOKEN_LENGTH,
+    Refusal,
+    UnknownKey,
+    UnverifiedToken,
+    VerifiedPayload,
+    parse,
+)
+
+__all__ = [
+    "ALGORITHMS",
+    "MAX_KEYS",
+    "MAX_TOKEN_LENGTH",
+    "ClaimKind",
+    "ClaimOperator",
+    "CustomClaim",
+    "JwtPolicy",
+    "KeySet",
+    "Refusal",
+    "SignedClaims",
+    "UnknownKey",
+    "UnverifiedToken",
+    "VerificationKey",
+    "VerifiedPayload",
+    "check_authorizer",
+    "check_claims",
+    "parse",
+    "verify",
+    "verify_signature",
+]

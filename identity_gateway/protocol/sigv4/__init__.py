@@ -1,0 +1,37 @@
+"""AWS Signature Version 4: what a request presents, and whether a secret made it.
+
+`parse` refuses everything that can be refused before a body is read or a key is looked up; `verify` is the only maker
+of `SignedRequest`. This package does not look keys up, does not check the Host against the gateway's own names, does
+not bound the size of the header block, and does not decide what the caller may do. There is no nonce in this protocol:
+a request can be sent again for as long as the clock allows.
+
+Names and rules follow "Create a signed AWS API request" of the IAM User Guide, for services other than S3.
+"""
+
+from identity_gateway.protocol.sigv4.canonical import (
+    Scope,
+    canonical_query_string,
+    canonical_request,
+    canonical_uri,
+    signature,
+    signing_key,
+    string_to_sign,
+)
+from identity_gateway.protocol.sigv4.presented import PresentedSignature, parse
+from identity_gateway.protocol.sigv4.verification import DUMMY_SECRET, invalid_signature, verify, verify_unknown
+
+__all__ = [
+    "DUMMY_SECRET",
+    "PresentedSignature",
+    "Scope",
+    "canonical_query_string",
+    "canonical_request",
+    "canonical_uri",
+    "invalid_signature",
+    "parse",
+    "signature",
+    "signing_key",
+    "string_to_sign",
+    "verify",
+    "verify_unknown",
+]

@@ -1,0 +1,1 @@
+"""Changes of the schema, in order. `env.py` is how Alembic runs them, `versions/` holds one module for each."""

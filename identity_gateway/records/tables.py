@@ -1,0 +1,192 @@
+"""The tables: one for each kind of record, derived from its dataclass, so that the two cannot disagree.
+
+Declares keys, unique values and indexes, and how a value of a field becomes a value of a column. It does not create
+anything: the migrations do, and a test compares them with these tables.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from identity_gateway import errors
+from identity_gateway.model import (
+    AccessKey,
+    AgentRuntime,
+    AgentRuntimeEndpoint,
+    AgentRuntimeVersion,
+    AuditRecord,
+    Document,
+    IdempotentResult,
+    KeyCheck,
+    Tag,
+    WorkloadIdentity,
+)
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+METADATA = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    },
+)
+
+
+class PlainText(TypeDecorator[str]):
+    """Text that sorts by its bytes on every backend, so that pages come in one order everywhere.
+
+    Refuses what only one of the backends would store: NUL and lone surrogates.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Ask PostgreSQL for byte order; SQLite compares bytes anyway."""
+        return sa.Text(collation="C" if dialect.name == "postgresql" else None)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - the base class's signature
+        """Return the text itself. Raises ValidationFailed when it cannot be stored, TypeError when it is no text."""
+        if value is None:
+            return None
+        if not isinstance(value, str):
+            raise TypeError(f"a text column was given {type(value).__name__}")
+        if "\0" in value or not (value.isascii() or _is_unicode(value)):
+            raise errors.ValidationFailed("Text must be valid Unicode without NUL characters.")
+        return value
+
+
+class Instant(TypeDecorator[datetime]):
+    """A point in time, kept as whole microseconds since the epoch: it compares, sorts and returns alike everywhere."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002 - the base class's signature
+        """Return microseconds. A time without a zone is a TypeError: nobody knows when it is."""
+        if value is None:
+            return None
+        if not isinstance(value, datetime) or value.utcoffset() is None:
+            raise TypeError("a time column wants a datetime with a time zone")
+        return (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - the base class's signature
+        """Return the time in UTC."""
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+class TextList(TypeDecorator[tuple[str, ...]]):
+    """A tuple of texts, kept as a JSON array."""
+
+    impl = sa.JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> list[str] | None:  # noqa: ARG002 - the base class's signature
+        """Return the list that becomes the array."""
+        return None if value is None else list(value)
+
+    def process_result_value(self, value: list[str] | None, dialect: Dialect) -> tuple[str, ...] | None:  # noqa: ARG002 - the base class's signature
+        """Return the tuple again: records are hashable and do not change."""
+        return None if value is None else tuple(value)
+
+
+_COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {
+    str: PlainText(),
+    int: sa.BigInteger(),
+    bool: sa.Boolean(),
+    bytes: sa.LargeBinary(),
+    datetime: Instant(),
+    tuple[str, ...]: TextList(),
+    Document: sa.JSON(none_as_null=True),
+}
+
+
+def table_of(kind: type[Any]) -> sa.Table:
+    """Return the table of a kind of record. Anything else is a TypeError."""
+    table = _TABLES.get(kind)
+    if table is None:
+        raise TypeError(f"{kind.__name__} is not a record")
+    return table
+
+
+def key_of(kind: type[Any]) -> tuple[str, ...]:
+    """Return the names of the primary key, `account` first: the order in which lists and pages come."""
+    return tuple(column.name for column in table_of(kind).primary_key)
+
+
+def columns_of(kind: type[Any]) -> tuple[str, ...]:
+    """Return the names of the columns, which are those of the fields, in the order of the fields."""
+    return tuple(column.name for column in table_of(kind).columns)
+
+
+def values_of(record: Any) -> dict[str, Any]:
+    """Return the values of a record by column."""
+    return {name: getattr(record, name) for name in columns_of(type(record))}
+
+
+def is_comparable(column: sa.Column[Any]) -> bool:
+    """Say whether equality means something in this column. JSON has none on PostgreSQL."""
+    return not isinstance(column.type, sa.JSON | TextList)
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _column(field: dataclasses.Field[Any]) -> sa.Column[Any]:
+    wanted: Any = field.type
+    nullable = isinstance(wanted, types.UnionType)
+    if nullable:
+        (wanted,) = (each for each in typing.get_args(wanted) if each is not types.NoneType)
+    return sa.Column(field.name, _COLUMN_TYPES[wanted], nullable=nullable, autoincrement=False)
+
+
+def _declare(
+    kind: type[Any],
+    name: str,
+    *,
+    key: Sequence[str],
+    unique: Sequence[str] = (),
+    index: Sequence[str] = (),
+) -> sa.Table:
+    rules: list[SchemaItem] = [sa.PrimaryKeyConstraint(*key)]
+    if unique:
+        rules.append(sa.UniqueConstraint(*unique))
+    if index:
+        rules.append(sa.Index(None, *index))
+    return sa.Table(name, METADATA, *(_column(field) for field in dataclasses.fields(kind)), *rules)
+
+
+_TABLES: dict[type[Any], sa.Table] = {
+    AgentRuntime: _declare(AgentRuntime, "agent_runtime", key=("account", "id"), unique=("account", "name")),
+    AgentRuntimeVersion: _declare(
+        AgentRuntimeVersion, "agent_runtime_version", key=("account", "runtime_id", "version")
+    ),
+    AgentRuntimeEndpoint: _declare(
+        AgentRuntimeEndpoint, "agent_runtime_endpoint", key=("account", "runtime_id", "name")
+    ),
+    WorkloadIdentity: _declare(
+        WorkloadIdentity, "workload_identity", key=("account", "name"), index=("account", "managed_by")
+    ),
+    AccessKey: _declare(AccessKey, "access_key", key=("account", "id"), unique=("account", "name")),
+    Tag: _declare(Tag, "tag", key=("account", "resource", "key")),
+    IdempotentResult: _declare(IdempotentResult, "idempotent_result", key=("account", "operation", "token")),
+    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id"), index=("account", "at")),
+    KeyCheck: _declare(KeyCheck, "key_check", key=("account", "name")),
+}
+
+KINDS = tuple(_TABLES)
+"""Every kind of record."""

@@ -1,0 +1,102 @@
+"""What the configuration of an agent runtime version means to the gateway.
+
+`check` refuses at registration what could not be served or what would guard nothing; `RuntimeConfiguration` is the part
+of a stored configuration that an invocation needs. The syntax was checked before, against AWS's model.
+"""
+
+from dataclasses import dataclass
+
+from identity_gateway.egress import EgressRefused, check_url
+from identity_gateway.errors import FieldError, ValidationFailed
+from identity_gateway.model import Document
+from identity_gateway.protocol import headers, jwt
+from identity_gateway.upstream import Origin
+
+_IDLE, _LONGEST = 900, 28_800
+_CONTAINER = "agentRuntimeArtifact.containerConfiguration.containerUri"
+
+_CALL_PATH = {"HTTP": b"/invocations", "MCP": b"/mcp", "A2A": b"/", "AGUI": b"/invocations"}
+"""Where an agent of each protocol listens for calls (AWS: runtime service contract)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeConfiguration:
+    """Where the agent stands, who may call it, and which headers it sees."""
+
+    origin: Origin
+    target: bytes
+    protocol: str
+    authorizer: Document | None
+    allowlist: frozenset[bytes]
+
+    @classmethod
+    def of(cls, configuration: Document) -> "RuntimeConfiguration":
+        """Read a stored configuration, which passed `check` when it was registered."""
+        origin, base = Origin.from_url(configuration["agentRuntimeArtifact"]["containerConfiguration"]["containerUri"])
+        protocol = configuration.get("protocolConfiguration", {})
+        server = protocol.get("serverProtocol", "HTTP")
+        path = protocol["path"].encode() if "path" in protocol else _CALL_PATH[server]
+        names = configuration.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
+        return cls(
+            origin=origin,
+            target=base.rstrip(b"/") + path,
+            protocol=server,
+            authorizer=configuration.get("authorizerConfiguration", {}).get("customJWTAuthorizer"),
+            allowlist=frozenset(name.lower().encode() for name in names),
+        )
+
+
+def checked(asked: Document) -> Document:
+    """Return the configuration of a new version, defaults filled in. Raises ValidationFailed with every fault."""
+    authorizer = asked.get("authorizerConfiguration", {}).get("customJWTAuthorizer")
+    names = asked.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
+    lifecycle = _lifecycle(asked.get("lifecycleConfiguration", {}))
+    faults = [
+        *_check_artifact(asked["agentRuntimeArtifact"]),
+        *(_check_authorizer(authorizer) if authorizer is not None else ()),
+        *headers.check_allowlist(names, bearer=authorizer is not None),
+        *_check_lifecycle(lifecycle),
+    ]
+    if faults:
+        raise ValidationFailed(
+            "The agent runtime cannot be registered like this: "
+            + "; ".join(f"{fault.name} {fault.message}" for fault in faults),
+            fields=tuple(faults),
+        )
+    return asked | {"lifecycleConfiguration": lifecycle}
+
+
+def _check_artifact(artifact: Document) -> list[FieldError]:
+    if "containerConfiguration" not in artifact:
+        return [FieldError("agentRuntimeArtifact", "must name a running agent: this gateway does not run code")]
+    url = artifact["containerConfiguration"]["containerUri"]
+    if not url.startswith(("http://", "https://")):
+        return [FieldError(_CONTAINER, "must be the http(s) URL of a running agent: this gateway does not run images")]
+    try:
+        Origin.from_url(url)
+    except ValueError as error:
+        return [FieldError(_CONTAINER, str(error))]
+    return []
+
+
+def _check_authorizer(authorizer: Document) -> list[FieldError]:
+    faults = jwt.check_authorizer(authorizer)
+    try:
+        check_url(authorizer["discoveryUrl"])
+    except EgressRefused as error:
+        faults.append(FieldError("authorizerConfiguration.customJWTAuthorizer.discoveryUrl", str(error)))
+    return faults
+
+
+def _lifecycle(given: Document) -> Document:
+    """Fill in the defaults (AWS: with only a short `maxLifetime` given, both take that value)."""
+    longest = given.get("maxLifetime", max(_LONGEST, given.get("idleRuntimeSessionTimeout", 0)))
+    return {"idleRuntimeSessionTimeout": given.get("idleRuntimeSessionTimeout", min(_IDLE, longest))} | {
+        "maxLifetime": longest
+    }
+
+
+def _check_lifecycle(lifecycle: Document) -> list[FieldError]:
+    if lifecycle["idleRuntimeSessionTimeout"] > lifecycle["maxLifetime"]:
+        return [FieldError("lifecycleConfiguration.idleRuntimeSessionTimeout", "must not exceed maxLifetime")]
+    return []

@@ -1,0 +1,74 @@
+"""What operators see: structured log lines and Prometheus metrics. Neither ever holds a credential.
+
+Audit records are not telemetry: they are kept by `audit.py` and a decision waits for them.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+REQUESTS = Counter("identity_gateway_requests_total", "Requests answered.", ["operation", "status"])
+DECISIONS = Counter("identity_gateway_decisions_total", "Inbound decisions.", ["scheme", "decision"])
+DURATION = Histogram(
+    "identity_gateway_request_seconds",
+    "Time until the answer was complete, agents included.",
+    ["operation"],
+    buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 30, 120, 900, 3600),
+)
+IN_FLIGHT = Gauge("identity_gateway_requests_in_flight", "Requests being answered.", multiprocess_mode="livesum")
+TOKEN_CACHE = Counter("identity_gateway_token_cache_total", "Look-ups of verified tokens.", ["result"])
+AUDIT_BATCH = Histogram(
+    "identity_gateway_audit_batch_size", "Audit records per commit.", buckets=(1, 2, 5, 10, 50, 200)
+)
+
+_SECRET_NAMES = re.compile(r"(?i)(authorization|secret|token|password|cookie|signature|api_?key|credential)")
+_SECRET_SHAPES = re.compile(
+    r"eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*"  # JWT or JWE
+    r"|(?i:bearer|basic|dpop) +[A-Za-z0-9._~+/=-]{8,}"
+    r"|(?i:signature)=[0-9a-f]{64}"
+)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Blank values under secret-like names and values that look like credentials: the second line of defence.
+
+    The first is that nothing in the code logs a credential; a test sends every kind and reads the log.
+    """
+    for name, value in event.items():
+        if name != "event" and _SECRET_NAMES.search(name) and not isinstance(value, bool | int | float | None):
+            event[name] = "<redacted>"
+        elif isinstance(value, str):
+            event[name] = _SECRET_SHAPES.sub("<redacted>", value)
+    return event
+
+
+def configure_logging(level: str, form: str) -> None:
+    """Log to standard error: one JSON object a line, or text for people."""
+    final: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
+            final,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries speak through `logging`; only their warnings are ours to show, and they pass the same redaction.
+    bridge = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, final],
+    )
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(bridge)
+    logging.basicConfig(handlers=[output], level=logging.WARNING, force=True)

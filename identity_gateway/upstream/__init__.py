@@ -1,0 +1,21 @@
+"""HTTP/1.1 towards agents: a pool of kept connections on which requests and responses stream both ways.
+
+This is the data path, written for what it costs per request. Every other call goes out through `egress`. Nothing here
+authenticates, decides which fields an agent may see, or repeats a request.
+"""
+
+from identity_gateway.upstream.address import Origin, Resolver, resolve, why_forbidden
+from identity_gateway.upstream.failure import FailureKind, UpstreamError
+from identity_gateway.upstream.pool import Upstream
+from identity_gateway.upstream.response import UpstreamResponse
+
+__all__ = [
+    "FailureKind",
+    "Origin",
+    "Resolver",
+    "Upstream",
+    "UpstreamError",
+    "UpstreamResponse",
+    "resolve",
+    "why_forbidden",
+]

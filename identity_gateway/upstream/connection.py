@@ -1,0 +1,271 @@
+"""One connection to an agent: sends one request at a time, and feeds the response to its reader.
+
+It does not connect, and does not know where it goes when it is free: the pool does (`Home`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import Final, Protocol, cast
+
+from identity_gateway.upstream.failure import FailureKind, UpstreamError
+from identity_gateway.upstream.response import ResponseReader, UpstreamResponse
+
+_HIGH_WATER: Final = 1 << 18
+"""Bytes of a response that wait for their reader before the agent is made to wait."""
+
+
+class Home(Protocol):
+    """Where a connection is kept."""
+
+    def free(self, connection: "Connection", keep_alive: bytes | None) -> None:
+        """Take the connection back for the next request; the agent's `keep-alive` field comes along."""
+
+    def lost(self, connection: "Connection") -> None:
+        """Forget the connection. Called once."""
+
+
+class Connection(asyncio.Protocol):
+    """An open connection: idle, or working for one response."""
+
+    __slots__ = (
+        "_drained", "_head_timeout", "_home", "_loop", "_lost", "_peer", "_reader", "_reading_paused", "_response",
+        "_sent", "_timer", "_transport", "idle_since",
+    )  # fmt: skip
+
+    def __init__(self, peer: str, loop: asyncio.AbstractEventLoop) -> None:
+        self._peer = peer
+        self._loop = loop
+        self._home: Home | None = None
+        self._transport: asyncio.Transport | None = None
+        self._lost = False
+        self._reader: ResponseReader | None = None
+        self._response: UpstreamResponse | None = None
+        self._reading_paused = False
+        self._drained: asyncio.Future[None] | None = None  # while the agent reads slower than we write
+        self._sent = False
+        self._head_timeout = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.idle_since = 0.0
+
+    def settle(self, home: Home) -> None:
+        """Say who keeps this connection from now on."""
+        self._home = home
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can be sent: open, and nothing is under way."""
+        transport = self._transport
+        return transport is not None and not self._lost and not transport.is_closing() and self._response is None
+
+    def abort(self) -> None:
+        """Close at once; a response that is under way fails."""
+        if self._response is not None:
+            self._end(self._failure(FailureKind.CLOSED, "the connection was closed"))
+        elif self._transport is not None:
+            self._transport.abort()
+
+    # --- One exchange ---
+
+    def exchange(self, request: bytes, reader: ResponseReader, head_timeout: float) -> UpstreamResponse:
+        """Send a whole request in one write and return its response, whose head is yet to come."""
+        response = self._begin(reader, head_timeout)
+        assert self._transport is not None
+        self._transport.write(request)
+        self._request_sent()
+        return response
+
+    async def exchange_stream(
+        self,
+        head: bytes,
+        body: AsyncIterable[bytes],
+        length: int | None,
+        reader: ResponseReader,
+        head_timeout: float,
+    ) -> UpstreamResponse:
+        """Send a request while its body arrives, and return its response when the head is there.
+
+        An answer that comes before the request is complete ends the sending.
+
+        Raises UpstreamError, and whatever the body raises; the agent then sees a request that was cut.
+        """
+        response = self._begin(reader, head_timeout)
+        sender = self._loop.create_task(self._send(head, body, length))
+        sender.add_done_callback(self._sender_done)
+        try:
+            await response.head()
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+        fault = None if sender.cancelled() else sender.exception()
+        if fault is not None and not isinstance(fault, UpstreamError):
+            self.abandon(response)
+            raise fault
+        return response
+
+    def _begin(self, reader: ResponseReader, head_timeout: float) -> UpstreamResponse:
+        self._sent = False
+        self._head_timeout = head_timeout
+        self._reader = reader
+        self._response = response = UpstreamResponse(reader, self)
+        return response
+
+    def _request_sent(self) -> None:
+        self._sent = True
+        if self._drained is None and self._reader is not None and not self._reader.status:
+            self._timer = self._loop.call_later(self._head_timeout, self._overdue)
+
+    def _overdue(self) -> None:
+        self._end(self._failure(FailureKind.TIMEOUT, f"no response head within {self._head_timeout:g} s"))
+
+    def _end(self, failure: BaseException | None) -> None:
+        """Part with the response: the connection is free again if both sides are done and agree on where it ended."""
+        response, reader, transport = self._response, self._reader, self._transport
+        assert response is not None
+        assert reader is not None
+        assert transport is not None
+        self._response = self._reader = None
+        reader.release()
+        self._stop_timer()
+        reusable = failure is None and self._sent and reader.keep_alive and reader.clean and not self._lost
+        # What the agent did not care to read must not run into the next request.
+        if reusable and not transport.is_closing() and not transport.get_write_buffer_size():
+            self._resume_reading()
+            response.finish(None)
+            if self._home is not None:
+                self._home.free(self, reader.keep_alive_header)
+        else:
+            transport.abort()
+            response.finish(failure)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _failure(self, kind: FailureKind, message: str) -> UpstreamError:
+        return UpstreamError(kind, f"{self._peer}: {message}")
+
+    # --- Sending a body that is not there yet ---
+
+    async def _send(self, head: bytes, body: AsyncIterable[bytes], length: int | None) -> None:
+        pieces = aiter(body)
+        try:
+            await self._write(head)
+            if length is None:
+                async for piece in pieces:
+                    if piece:  # an empty chunk would end the body
+                        await self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                await self._write(b"0\r\n\r\n", last=True)
+                return
+            left, last = length, b""
+            async for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError("the request body is longer than its content-length")
+                if left:
+                    await self._write(piece)
+                else:  # kept back until the body has ended well: an agent must not act on one that fails at its end
+                    last += piece
+            if left:
+                raise ValueError("the request body is shorter than its content-length")
+            await self._write(last, last=True)
+        finally:
+            if (close := getattr(pieces, "aclose", None)) is not None:
+                await close()
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing() or self._response is None:
+            raise self._failure(FailureKind.CLOSED, "the connection ended while the request was sent")
+        transport.write(data)
+        if last:
+            self._request_sent()
+        elif self._drained is not None:
+            await self._drained
+
+    def _sender_done(self, sender: asyncio.Task[None]) -> None:
+        fault = None if sender.cancelled() else sender.exception()
+        if self._reader is None or self._sent:
+            return
+        if fault is not None:
+            self._end(fault)
+        elif not self._reader.status:  # else we stopped it ourselves, because an answer came early
+            self._end(self._failure(FailureKind.CLOSED, "the body of the request was cancelled"))
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what arrived. Nothing may arrive when nothing was asked."""
+        reader, response = self._reader, self._response
+        if reader is None or response is None:
+            self.abort()
+            return
+        try:
+            reader.feed(data)
+        except UpstreamError as error:
+            self._end(self._failure(error.kind, str(error)))
+            return
+        if reader.ended:
+            self._end(None)
+        elif reader.status:
+            self._stop_timer()
+            if reader.size > _HIGH_WATER and not self._reading_paused and self._transport is not None:
+                self._reading_paused = True
+                self._transport.pause_reading()
+            response.wake()
+
+    def eof_received(self) -> None:
+        """End a body that has no other end, and the connection with it.
+
+        Under TLS this is an end that the agent has signed; a connection that was merely cut ends in `connection_lost`.
+        """
+        if self._reader is not None and self._reader.until_close:
+            self._end(None)
+        self._hang_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Fail the response, wake a sender that waits, and tell the pool."""
+        self._lost = True
+        self._hang_up()
+        self.resume_writing()
+        if self._home is not None:
+            self._home.lost(self)
+
+    def pause_writing(self) -> None:
+        """Make the sender wait."""
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Let the sender go on; the agent's time to answer begins when it has taken the whole request."""
+        drained, self._drained = self._drained, None
+        if drained is not None:
+            if not drained.done():
+                drained.set_result(None)
+            if self._sent:
+                self._request_sent()
+
+    def _hang_up(self) -> None:
+        if self._reader is not None:
+            self._end(self._failure(FailureKind.CLOSED, "the agent closed the connection before the response ended"))
+        else:
+            self.abort()
+
+    # --- Source: called by the response ---
+
+    def consumed(self) -> None:
+        """Let the agent send on."""
+        self._resume_reading()
+
+    def abandon(self, response: UpstreamResponse) -> None:
+        """Close the connection if it still works for this response."""
+        if response is self._response:
+            self._end(self._failure(FailureKind.CLOSED, "the response was closed before its end"))
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None and not self._transport.is_closing():
+            self._reading_paused = False
+            self._transport.resume_reading()

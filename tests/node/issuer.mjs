@@ -1,0 +1,96 @@
+// A real OpenID Connect issuer for the tests, on loopback: npm's oidc-provider with the client_credentials grant.
+//
+//   node issuer.mjs [PORT]        PORT 0 (the default) takes a free one
+//
+// Once it listens it prints one JSON line: {"issuer", "clients": {"<client_id>": "<secret>"}}. Keys and secrets are made
+// at start and live as long as the process. Lines on standard input are commands, each answered by one JSON line:
+//   rotate      sign with new keys; the old public keys stay published
+//   withdraw    sign with new keys; the old public keys are gone
+// The process ends when standard input does, so that it never outlives the test run.
+//
+// Access tokens are JWTs of RFC 9068 (typ at+jwt) when the request names a resource (RFC 8707) under RESOURCES; `aud` is
+// that resource. Its last path segment chooses the algorithm: …/es256, …/ps256, anything else RS256. Without a resource
+// the token is opaque.
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import { createInterface } from 'node:readline';
+
+import Provider, { errors } from 'oidc-provider';
+
+const RESOURCES = 'https://agents.example/';
+const SCOPES = 'agents.invoke agents.read';
+const GROUPS = { 'agent-caller': ['agents', 'operators'], 'other-caller': ['guests'] };
+const KEY_KINDS = {
+  RS256: ['rsa', { modulusLength: 2048 }],
+  PS256: ['rsa', { modulusLength: 2048 }],
+  ES256: ['ec', { namedCurve: 'P-256' }],
+};
+
+const secrets = Object.fromEntries(Object.keys(GROUPS).map((id) => [id, randomBytes(32).toString('base64url')]));
+
+function freshKeys() {
+  return Object.entries(KEY_KINDS).map(([alg, [kind, options]]) => ({
+    ...generateKeyPairSync(kind, options).privateKey.export({ format: 'jwk' }),
+    alg,
+    use: 'sig',
+    kid: `${alg.toLowerCase()}-${randomBytes(6).toString('hex')}`,
+  }));
+}
+
+function algorithmOf(resource) {
+  const wanted = resource.split('/').at(-1).toUpperCase();
+  return wanted in KEY_KINDS ? wanted : 'RS256';
+}
+
+function provider(issuer, signing, published) {
+  const kids = Object.fromEntries(signing.map(({ alg, kid }) => [alg, kid]));
+  return new Provider(issuer, {
+    jwks: { keys: [...signing, ...published] },
+    clients: Object.entries(secrets).map(([client_id, client_secret]) => ({
+      client_id,
+      client_secret,
+      grant_types: ['client_credentials'],
+      response_types: [],
+      redirect_uris: [],
+      scope: SCOPES,
+    })),
+    scopes: SCOPES.split(' '),
+    ttl: { ClientCredentials: 600 },
+    extraTokenClaims: (_ctx, token) => ({ groups: GROUPS[token.clientId] }),
+    features: {
+      clientCredentials: { enabled: true },
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => undefined,
+        getResourceServerInfo: (_ctx, resource) => {
+          if (!resource.startsWith(RESOURCES)) throw new errors.InvalidTarget();
+          const alg = algorithmOf(resource);
+          return { scope: SCOPES, accessTokenFormat: 'jwt', jwt: { sign: { alg, kid: kids[alg] } } };
+        },
+      },
+    },
+  });
+}
+
+let keys = freshKeys();
+let answer;
+const server = createServer((request, response) => answer(request, response));
+
+server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+  answer = provider(issuer, keys, []).callback();
+
+  const commands = createInterface({ input: process.stdin });
+  commands.on('line', (command) => {
+    const kept = { rotate: keys, withdraw: [] }[command];
+    if (!kept) throw new Error(`unknown command: ${command}`);
+    const fresh = freshKeys();
+    answer = provider(issuer, fresh, kept).callback();
+    keys = [...fresh, ...kept];
+    say({ done: command });
+  });
+  commands.on('close', () => process.exit(0));
+  say({ issuer, clients: secrets });
+});
