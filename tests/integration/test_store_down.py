@@ -141,7 +141,8 @@ async def test_a_database_that_stays_silent_is_a_fault(silent_port: int, monkeyp
 async def test_a_password_that_is_refused_is_not_repeated(postgres: Postgres):
     with pytest.raises(errors.Unavailable) as caught:
         await open_records(postgres.url().replace("postgres:@", "nobody:hunter2@"))
-    assert ("hunter2" in repr(vars(caught.value)), "InvalidAuthorizationSpecification" in caught.value.reason) == (False, True)
+    assert "InvalidAuthorizationSpecification" in caught.value.reason
+    assert "hunter2" not in repr(vars(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,8 @@ async def test_an_ephemeral_store_that_was_restarted_is_used_at_once(ephemeral: 
     await asyncio.gather(*(ephemeral.increment(f"n{number}", ttl=60) for number in range(8)))
     await asyncio.to_thread(valkey.stop)
     await asyncio.to_thread(valkey.start)
-    assert await asyncio.gather(*(ephemeral.increment("again", ttl=60) for _ in range(8))) == list(range(1, 9))
+    counts = await asyncio.gather(*(ephemeral.increment("again", ttl=60) for _ in range(8)))
+    assert sorted(counts) == list(range(1, 9))
 
 
 async def test_an_ephemeral_store_that_comes_back_is_used_again(ephemeral: RedisEphemeral, valkey: Valkey):
