@@ -184,8 +184,10 @@ class Invocations:
             raise InvalidToken(reason="no bearer token") if guarded else MissingAuthentication()
         if scheme is Scheme.BEARER:
             return await self._proven_by_token(call, route)
-        if guarded:
+        if guarded and scheme is Scheme.SIGNATURE:
             raise AccessDenied(_MISMATCH, reason="signature on a runtime with a JWT authorizer")
+        if guarded:
+            raise InvalidToken(reason="the Authorization header names a scheme that is not served")
         return await self._proven_by_signature(call, route)
 
     async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
@@ -212,7 +214,7 @@ class Invocations:
     async def _proven_by_signature(self, call: Call, route: Route | None) -> Proven:
         presented = self._signatures.present(call.request)
         _content_length(call.request)
-        body = await self._spool.receive(call.body, max_bytes=MAX_BODY)
+        body = await self._received(call)
         try:
             principal, signed = await self._signatures.verify(presented, body.sha256)
             resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
@@ -233,6 +235,13 @@ class Invocations:
         except BaseException:
             body.close()
             raise
+
+    async def _received(self, call: Call) -> SpooledBody:
+        try:
+            async with asyncio.timeout(self._timeouts.sync):
+                return await self._spool.receive(call.body, max_bytes=MAX_BODY)
+        except TimeoutError:
+            raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
 
     async def _keep(
         self, call: Call, principal: str, resource: str, decision: str, reason: str, scheme: Scheme, route: Route | None
@@ -278,17 +287,20 @@ class Invocations:
         else:
             payload = body
         try:
-            return await self._upstream.request(
-                route.configuration.origin,
-                b"POST",
-                route.configuration.target,
-                sent,
-                payload,
-                proven.length,
-                head_timeout=self._timeouts.sync,
-            )
+            async with asyncio.timeout(self._timeouts.sync):  # a caller who drips its body is bounded, too
+                return await self._upstream.request(
+                    route.configuration.origin,
+                    b"POST",
+                    route.configuration.target,
+                    sent,
+                    payload,
+                    proven.length,
+                    head_timeout=self._timeouts.sync,
+                )
         except UpstreamError as error:
             raise _agent_failure(error) from error
+        except TimeoutError:
+            raise AgentFailed("The agent did not answer in time.", reason="no response head in time") from None
 
     def _deadline_of(self, response: UpstreamResponse) -> float:
         streams = any(

@@ -16,6 +16,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_HEAD = 65_536
 MAX_HEADERS = 100
+_BODY_PATIENCE = 60.0
+"""Seconds that may pass between two pieces of a request body."""
 
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"x-amz-date")
 
@@ -61,7 +63,11 @@ class Exchange:
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises CallerLeft if it is cut."""
         while not self._body_ended.is_set():
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(_BODY_PATIENCE):
+                    message = await self._receive()
+            except TimeoutError:
+                raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
             if message["type"] == "http.disconnect":
                 raise CallerLeft
             if not message.get("more_body", False):

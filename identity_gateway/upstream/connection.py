@@ -221,8 +221,8 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         """End a body that has no other end, and the connection with it.
 
-        Under TLS, uvloop calls this for an end that the agent has signed only (RFC 9112 §9.8); asyncio's own loop cannot
-        tell it from a connection that was cut.
+        Under TLS, uvloop calls this only for an end that the agent has signed (RFC 9112 §9.8). asyncio's own loop
+        cannot tell it from a connection that was cut.
         """
         if self._reader is not None and self._reader.until_close:
             self._end(None)
