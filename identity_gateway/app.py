@@ -30,7 +30,7 @@ from identity_gateway.ephemeral.local import LocalEphemeral
 from identity_gateway.ephemeral.redis import RedisEphemeral
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
-from identity_gateway.invocation import Invocations, Timeouts
+from identity_gateway.invocation import Callers, Discovery, Forwarding, Invocations, Timeouts
 from identity_gateway.keysets import KeySets
 from identity_gateway.model import KeyCheck, Realm, Secret
 from identity_gateway.paging import Paging
@@ -134,26 +134,25 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             workloads=Workloads(records, tokens, UserTokens(keysets, clock=clock), paging, realm, clock=clock),
             tags=Tags(records, realm),
         )
-        invocations = Invocations(
-            Routes(records, realm),
+        routes, bearer_tokens = Routes(records, realm), BearerTokens(keysets, clock=clock)
+        callers = Callers(
             signatures,
-            BearerTokens(keysets, clock=clock),
-            tokens,
-            upstream,
+            bearer_tokens,
             Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
-            audit,
             realm,
-            base_url=settings.base_url,
-            timeouts=Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout),
-            clock=clock,
+            body_timeout=settings.agent_sync_timeout,
         )
+        timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
+        forwarding = Forwarding(upstream, tokens, timeouts, clock=clock)
+        invocations = Invocations(routes, callers, forwarding, audit)
+        discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
         lifecycle = Lifecycle({"records": records.ping, "ephemeral": ephemeral.ping})
         pages = public(
             lifecycle,
             metrics_token=Secret(settings.metrics_token.get_secret_value()) if settings.metrics_token else None,
             registry=REGISTRY,
         )
-        front = Front(load_services(), stories, invocations, Admission(signatures, audit), realm, pages)
+        front = Front(load_services(), stories, invocations, discovery, Admission(signatures, audit), realm, pages)
         yield Gateway(front, lifecycle)
 
 

@@ -22,7 +22,19 @@ LAYERS = [
     {"errors", "model"},
     {"protocol"},
     {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"},
-    {"runtimes", "tags", "workload", "access_keys", "inbound", "invocation", "audit", "sessions", "vault", "refresh"}
+    {
+        "runtimes",
+        "tags",
+        "workload",
+        "access_keys",
+        "inbound",
+        "admission",
+        "invocation",
+        "audit",
+        "sessions",
+        "vault",
+        "refresh",
+    }
     | {"consent", "outbound", "credential_providers", "idempotency", "paging"},
     {"api"},
     {"app", "settings", "cli", "__main__", "demo", "server"},
@@ -47,7 +59,7 @@ NOT_IN_PROTOCOL = {
 }
 IMPURE_CALLS = {"now", "utcnow", "today", "open"}
 
-SETTINGS_READERS = {"app", "cli", "__main__", "demo", "settings"}
+SETTINGS_READERS = {"app", "cli", "__main__", "demo", "server", "settings"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv"}
 ENVIRONMENT_READERS = {"settings", "cli", "demo"}
 NETWORK_MODULES = {"httpx2", "httpcore2", "socket", "urllib.request", "http.client", "requests", "aiohttp"}

@@ -22,7 +22,7 @@ from identity_gateway.api.operations import INVOKE, SERVED, Stories
 from identity_gateway.api.public import OPEN_DOORS
 from identity_gateway.errors import InsufficientScope, InvalidToken, OperationNotServed, UnknownOperation
 from identity_gateway.inbound import Scheme, scheme_of
-from identity_gateway.invocation import Call, Invocations
+from identity_gateway.invocation import Call, Discovery, Invocations
 from identity_gateway.model import Realm
 from identity_gateway.protocol.aws import Match, Services
 
@@ -40,6 +40,7 @@ class Front:
         services: Services,
         stories: Stories,
         invocations: Invocations,
+        discovery: Discovery,
         admission: Admission,
         realm: Realm,
         public: Application,
@@ -47,6 +48,7 @@ class Front:
         self._services = services
         self._stories = {name: served.story(stories) for name, served in SERVED.items()}
         self._invocations = invocations
+        self._discovery = discovery
         self._admission = admission
         self._realm = realm
         self._public = public
@@ -101,7 +103,7 @@ class Front:
                     await exchange.end()
         except (InvalidToken, InsufficientScope) as error:
             shown = scheme_of(request) is not Scheme.NONE
-            challenge = await self._invocations.challenge(asked, error, shown=shown)
+            challenge = await self._discovery.challenge(asked, error, shown=shown)
             exchange.error = error.code
             await exchange.answer(*render.aws(error, exchange.request_id, challenge=challenge))
 
@@ -113,7 +115,7 @@ class Front:
         if match.operation.name != INVOKE or request.method != "GET":
             raise UnknownOperation("No operation has this method and path.")
         asked = match.operation.parse_input(match.labels, request.raw_query, (), b"")
-        metadata = await self._invocations.resource_metadata(asked)
+        metadata = await self._discovery.resource_metadata(asked)
         headers = [(b"content-type", b"application/json"), (b"access-control-allow-origin", b"*")]
         await exchange.answer(200, headers, json.dumps(metadata).encode())
 

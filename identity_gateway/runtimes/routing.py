@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from identity_gateway.errors import ValidationFailed
-from identity_gateway.model import AgentRuntimeEndpoint, AgentRuntimeVersion, Realm
+from identity_gateway.model import AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm
 from identity_gateway.records import Records
 from identity_gateway.runtimes.configuration import RuntimeConfiguration
 from identity_gateway.runtimes.control import DEFAULT
@@ -69,6 +69,11 @@ class Routes:
         if account != self._realm.account or not _ID.fullmatch(identifier):
             return None
         return Name(identifier, qualifier)
+
+    async def asked_for(self, asked: Document) -> Route | None:
+        """Return the route that the members of an InvokeAgentRuntime request name, or None."""
+        name = self.name(asked["agentRuntimeArn"], account=asked.get("accountId"), qualifier=asked.get("qualifier"))
+        return await self.find(name) if name else None
 
     async def find(self, name: Name) -> Route | None:
         """Return the route, or None if there is no such runtime or endpoint."""

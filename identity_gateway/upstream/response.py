@@ -46,9 +46,7 @@ class ResponseReader:
     def feed(self, data: bytes) -> None:
         """Read what arrived. Raises UpstreamError (`protocol`, `too_large`) unless the response has ended before."""
         parser = self._parser
-        if parser is None:
-            self.clean = False
-            return
+        assert parser is not None  # `release` comes last
         if self._first:
             self._first = False
             if not data.startswith(b"H"):  # the parser would read RTSP and ICE as well

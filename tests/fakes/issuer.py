@@ -121,13 +121,14 @@ class Vice(Enum):
 class FakeIssuer:
     """An HTTP server with a discovery document and a key set. `async with FakeIssuer() as issuer:` runs it.
 
-    `vices` maps a path to what is wrong with it now. While `gate` is an event that is not set, answers wait for it.
+    `vices` maps a path to what is wrong with it now. An answer whose path is in `gates` is made at once, and held back until
+    that event is set.
     """
 
     def __init__(self, *keys: SigningKey, tls: ssl.SSLContext | None = None) -> None:
         self.keys = list(keys) or [SigningKey.make()]
         self.vices: dict[str, Vice] = {}
-        self.gate: asyncio.Event | None = None
+        self.gates: dict[str, asyncio.Event] = {}
         self.document_changes: dict[str, Any] = {}
         self.jwks_headers: dict[str, str] = {}
         self.requests: Counter[str] = Counter()
@@ -186,8 +187,6 @@ class FakeIssuer:
             async with self._heard:
                 self.requests[path] += 1
                 self._heard.notify_all()
-            if self.gate is not None:
-                await self.gate.wait()
             async for part in self._answer(path):
                 writer.write(part)
                 await writer.drain()
@@ -209,7 +208,10 @@ class FakeIssuer:
             while True:
                 yield b" " * 65536
         if vice is not Vice.DOWN:
-            yield self._whole_answer(path, vice)
+            answer = self._whole_answer(path, vice)
+            if path in self.gates:
+                await self.gates[path].wait()
+            yield answer
 
     def _whole_answer(self, path: str, vice: Vice | None) -> bytes:
         bodies = {
@@ -218,7 +220,6 @@ class FakeIssuer:
             Vice.DEEP: b"[" * 100_000,
             Vice.PRIVATE_KEY: json.dumps({"keys": [self.keys[0].jwk(d="AQAB")]}).encode(),
             Vice.REDIRECT: b"",
-            Vice.ERROR: b"{}",
         }
         status = {Vice.REDIRECT: "302 Found", Vice.ERROR: "500 Oops"}.get(vice, "200 OK")
         headers = dict(self.jwks_headers) if path == JWKS else {}

@@ -224,10 +224,10 @@ def test_an_agent_waits_for_a_reader_that_is_slow(run) -> None:
                     await writer.drain()
 
         async with ScriptedAgent(script) as agent, pool() as upstream:
-            async with await upstream.request(agent.origin, b"GET", b"/", [], head_timeout=30) as response:
-                await stalled.wait()
-                assert sent < SIZE
-                assert sum([len(chunk) async for chunk in response]) == SIZE
+            response = await upstream.request(agent.origin, b"GET", b"/", [], head_timeout=30)
+            await stalled.wait()
+            assert sent < SIZE
+            assert sum([len(chunk) async for chunk in response]) == SIZE
 
     run(main())
 
@@ -251,10 +251,8 @@ def test_a_body_waits_for_an_agent_that_is_slow(run) -> None:
             writer.write(answer(b"%d" % len(request.body)))
 
         async with ScriptedAgent(script) as agent, pool() as upstream:
-            async with await upstream.request(
-                agent.origin, b"POST", b"/", [], body(), SIZE, head_timeout=30
-            ) as response:
-                assert await anext(response) == b"%d" % SIZE
+            response = await upstream.request(agent.origin, b"POST", b"/", [], body(), SIZE, head_timeout=30)
+            assert await anext(response) == b"%d" % SIZE
         assert agent.failures == []
 
     run(main())
@@ -314,8 +312,36 @@ def test_the_system_decides_whom_to_trust_by_default(run, authority) -> None:
     assert ask(run, agent, "agent.test") == "tls"
 
 
-def test_an_agent_without_tls_is_refused_under_https(run, authority) -> None:
-    assert ask(run, ScriptedAgent(answer(b"secret")), "agent.test", ssl_context=authority.trust()) == "tls"
+@pytest.mark.parametrize("reply", [answer(b"secret", status=b"400 Bad Request"), b""], ids=["answers", "hangs up"])
+def test_an_agent_without_tls_is_refused_under_https(run, authority, reply) -> None:
+    async def script(reader, writer) -> None:
+        await reader.read(65536)
+        writer.write(reply)
+
+    assert ask(run, ScriptedAgent(script), "agent.test", ssl_context=authority.trust()) == "tls"
+
+
+def test_a_body_whose_end_is_not_signed_is_not_taken_for_whole(authority) -> None:
+    async def main() -> None:
+        seen = asyncio.Event()
+
+        async def script(reader, writer) -> None:
+            await read_request(reader)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
+            await seen.wait()
+            writer.transport.abort()
+
+        async with (
+            ScriptedAgent(script, context=authority.serve("127.0.0.1")) as agent,
+            pool(ssl_context=authority.trust()) as upstream,
+        ):
+            response = await upstream.request(agent.origin, b"GET", b"/", [], head_timeout=30)
+            assert await anext(response) == b"hello"
+            seen.set()
+            with pytest.raises(UpstreamError):
+                await anext(response)
+
+    uvloop.run(asyncio.wait_for(main(), 30))
 
 
 @pytest.mark.parametrize("host", ["agent.test", "127.0.0.1"])

@@ -141,6 +141,12 @@ def test_a_signature_with_zeros_before_or_after(key: SigningKey) -> None:
     assert refusal_of(f"{head}.{b64(raw + bytes(1))}") == Refusal.BAD_SIGNATURE
 
 
+def test_an_ecdsa_signature_with_a_zero_between_its_halves() -> None:
+    head, _, signature = EC.token(CLAIMS).rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    assert refusal_of(f"{head}.{b64(raw[:32] + bytes(1) + raw[32:])}") == Refusal.BAD_SIGNATURE
+
+
 def test_a_signature_of_the_attackers_own_key_under_a_known_id() -> None:
     assert refusal_of(SigningKey.make("ES256", "ec").token(CLAIMS)) == Refusal.BAD_SIGNATURE
 

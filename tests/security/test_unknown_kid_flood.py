@@ -53,6 +53,18 @@ async def test_a_flood_costs_one_fetch_per_cool_down_while_the_issuer_is_down() 
     assert issuer.requests[JWKS] == 1 + 2
 
 
+async def test_a_flood_after_a_failure_waits_for_the_cool_down() -> None:
+    clock = Clock()
+    async with FakeIssuer() as issuer:
+        keysets = KeySets(EGRESS, clock=clock)
+        await keysets.get(issuer.discovery_url)
+        issuer.vices = {JWKS: Vice.ERROR}
+        clock.now += 3600
+        await keysets.get(issuer.discovery_url)
+        await keysets.refresh_for(issuer.discovery_url, "invented")
+    assert issuer.requests[JWKS] == 1 + 1
+
+
 @pytest.mark.parametrize("vice", [Vice.DOWN, Vice.ERROR, Vice.GARBAGE, Vice.EMPTY_SET, Vice.PRIVATE_KEY])
 async def test_a_flood_does_not_make_the_gateway_forget_good_keys(vice: Vice) -> None:
     async with FakeIssuer() as issuer:

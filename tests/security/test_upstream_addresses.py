@@ -107,7 +107,7 @@ async def test_a_name_that_leads_there_is_refused(address) -> None:
 async def test_other_spellings_of_an_address_lead_nowhere(host) -> None:
     with pytest.raises(ValueError, match=r"."):
         Origin.from_url(f"http://{host}/")
-    assert await kind_of_failure(Upstream(), host) == "forbidden_address"
+    assert await kind_of_failure(Upstream(), host) in {"forbidden_address", "unreachable"}
 
 
 async def test_the_address_that_was_checked_is_the_one_that_is_used() -> None:
@@ -151,6 +151,18 @@ async def test_a_name_that_cannot_be_resolved_is_unreachable() -> None:
         raise OSError(-2, "Name or service not known")
 
     assert await kind_of_failure(Upstream(resolver=resolver), "unknown.test") == "unreachable"
+
+
+async def test_a_name_that_is_not_resolved_in_time_is_a_timeout() -> None:
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        await asyncio.Event().wait()
+        return ()
+
+    assert await kind_of_failure(Upstream(resolver=resolver, connect_timeout=0.05), "slow.test") == "timeout"
+
+
+async def test_an_address_without_a_route_is_unreachable() -> None:
+    assert await kind_of_failure(Upstream(), "127.255.255.255", 9) == "unreachable"  # broadcast has no TCP
 
 
 async def test_a_name_is_asked_for_once_by_many_and_then_remembered() -> None:

@@ -128,10 +128,10 @@ async def test_a_good_set_is_given_without_waiting_while_the_issuer_hangs(world:
     world.issuer.fail(Vice.ERROR)
     world.clock.now += HOUR
     await world.keysets.get(world.url)
-    world.issuer.gate = asyncio.Event()
+    world.issuer.fail(Vice.HANG)
     world.clock.now += 30
     assert await world.keysets.get(world.url) is good
-    world.issuer.gate.set()
+    assert world.keysets._tasks, "the issuer was given up before the answer"
 
 
 async def test_a_good_set_does_not_outlive_its_issuer_for_ever(world: World) -> None:
@@ -158,12 +158,12 @@ async def test_many_callers_at_once_make_one_fetch(world: World) -> None:
 
 
 async def test_a_caller_that_gives_up_does_not_take_the_others_along(world: World) -> None:
-    world.issuer.gate = asyncio.Event()
+    world.issuer.gates[DISCOVERY] = asyncio.Event()
     impatient = asyncio.create_task(world.keysets.get(world.url))
     patient = asyncio.create_task(world.keysets.get(world.url))
     await world.issuer.heard(DISCOVERY)
     impatient.cancel()
-    world.issuer.gate.set()
+    world.issuer.gates[DISCOVERY].set()
     assert (await patient).issuer == world.issuer.issuer
 
 
@@ -362,15 +362,25 @@ async def test_a_key_that_is_published_late_is_found_after_a_while(world: World)
 
 async def test_a_look_for_a_key_during_another_fetch_still_finds_it(world: World) -> None:
     await world.keysets.get(world.url)
-    world.issuer.gate = asyncio.Event()
+    world.issuer.gates[JWKS] = asyncio.Event()
     world.clock.now += HOUR * 0.95
     world.keysets.peek(world.url)
-    await world.issuer.heard(DISCOVERY, times=2)
+    await world.issuer.heard(JWKS, times=2)
     looking = asyncio.create_task(world.keysets.refresh_for(world.url, "key-2"))
     await asyncio.sleep(0)
     world.issuer.rotate(SigningKey.make(kid="key-2"))
-    world.issuer.gate.set()
+    world.issuer.gates[JWKS].set()
     assert "key-2" in (await looking).keys
+
+
+async def test_a_key_is_looked_for_again_after_a_look_that_failed(world: World) -> None:
+    await world.keysets.get(world.url)
+    world.issuer.fail(Vice.ERROR)
+    await world.keysets.refresh_for(world.url, "key-2")
+    world.issuer.recover()
+    world.issuer.rotate(SigningKey.make(kid="key-2"))
+    world.clock.now += 30
+    assert "key-2" in (await world.keysets.refresh_for(world.url, "key-2")).keys
 
 
 async def test_an_unknown_key_at_an_unknown_issuer_that_fails_is_unavailable(world: World) -> None:

@@ -458,6 +458,21 @@ async def test_an_idle_connection_is_dropped_after_a_while() -> None:
     await upstream.aclose()
 
 
+async def test_idle_connections_are_dropped_each_in_its_time() -> None:
+    upstream, gate = Upstream(keep_alive=0.3), Gate()
+    async with ScriptedAgent(gate) as agent:
+        responses = [asyncio.create_task(fetch(upstream, agent)) for _ in range(2)]
+        await until(lambda: upstream._open == 2)
+        gate.open.release()
+        await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.sleep(0.15)
+        gate.open.release()
+        await asyncio.wait(responses)
+        await until(lambda: upstream._open == 1)
+        await until(lambda: upstream._lanes == {})
+    await upstream.aclose()
+
+
 async def test_a_connection_whose_response_was_not_read_to_its_end_is_closed(upstream) -> None:
     async def script(reader, writer):
         await read_request(reader)
@@ -571,6 +586,38 @@ async def test_one_who_goes_away_when_the_place_is_granted_passes_it_on() -> Non
         second.cancel()
         assert await third == b"third"
         assert agent.connections == 1
+    await upstream.aclose()
+
+
+async def test_one_who_goes_away_when_leave_to_connect_is_granted_passes_it_on() -> None:
+    upstream = Upstream(max_connections=1)
+    async with ScriptedAgent(answer(b"x", b"connection: close")) as agent, asyncio.TaskGroup() as group:
+        second = group.create_task(fetch(upstream, agent))
+        third = group.create_task(fetch(upstream, agent))
+        await get(upstream, agent)
+        waiter = upstream._lanes[agent.origin].waiting[0][1]
+        for _ in range(100):
+            if waiter.done():
+                break
+            await asyncio.sleep(0)
+        second.cancel()
+        assert await third == b"x"
+        assert agent.connections == 2
+    await upstream.aclose()
+
+
+async def test_one_who_has_just_stopped_waiting_is_passed_over() -> None:
+    upstream = Upstream(max_connections=1)
+    half = OK + b"content-length: 4\r\n\r\nha"
+    async with ScriptedAgent(half) as agent, asyncio.TaskGroup() as group:
+        await get(upstream, agent)
+        second = group.create_task(get(upstream, agent))
+        third = group.create_task(get(upstream, agent))
+        await asyncio.sleep(0)
+        second.cancel()
+        next(iter(upstream._connections)).data_received(b"lf")  # in the same moment
+        await third
+        assert len(agent.requests) == 2
     await upstream.aclose()
 
 
@@ -814,6 +861,40 @@ async def test_an_early_answer_to_bytes_that_were_not_all_sent_ends_the_connecti
         await until(lambda: not upstream._open)
 
 
+async def test_a_body_that_fails_when_it_is_stopped_takes_the_early_answer_with_it(upstream) -> None:
+    async def body():
+        yield b"a"
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("the body cannot stop")
+
+    async def script(reader, writer):
+        await read_head(reader)
+        writer.write(OK + b"content-length: 4\r\n\r\nno")
+        await reader.read()
+
+    async with ScriptedAgent(script) as agent:
+        with pytest.raises(LookupError):
+            await fetch(upstream, agent, body=body())
+        await agent.finished()
+
+
+async def test_a_body_that_cancels_itself_does_not_keep_the_request_waiting(upstream) -> None:
+    async def body():
+        yield b"a"
+        raise asyncio.CancelledError
+
+    async with ScriptedAgent(answer(b"acted")) as agent:
+        assert await failure(upstream, agent, body=body()) == "closed"
+        assert agent.requests == []
+
+
+async def test_a_negative_length_is_refused(upstream) -> None:
+    with pytest.raises(ValueError, match="negative"):
+        await get(upstream, Origin("http", "127.0.0.1", 9), body=pieces(), content_length=-1)
+
+
 async def test_an_agent_that_hangs_up_while_the_request_is_sent_is_closed(upstream) -> None:
     async def body():
         while True:
@@ -856,6 +937,24 @@ async def test_closing_the_pool_ends_a_name_that_is_being_resolved() -> None:
     await asked.wait()
     await upstream.aclose()
     assert await task == "closed"
+
+
+async def test_an_agent_that_is_reached_when_the_pool_is_closed_is_left_at_once() -> None:
+    asked = asyncio.Event()
+
+    async def resolver(host: str, port: int) -> list[str]:
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return ["127.0.0.1"]
+
+    upstream = Upstream(resolver=resolver)
+    async with ScriptedAgent(answer(b"acted")) as agent:
+        task = asyncio.create_task(failure(upstream, Origin("http", "agent.test", agent.port)))
+        await asked.wait()
+        await upstream.aclose()
+        assert await task == "closed"
+        assert agent.requests == []
 
 
 async def test_two_tasks_cannot_read_one_response(upstream) -> None:

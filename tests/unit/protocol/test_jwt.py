@@ -1,7 +1,9 @@
 """JSON Web Tokens: the form of a token, the keys of an issuer, the policy, and the claims."""
 
+import base64
 import dataclasses
 import json
+import math
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from identity_gateway.protocol.jwt import (
     UnknownKey,
     VerifiedPayload,
 )
-from tests.fakes.issuer import SigningKey, b64, rsa_private
+from tests.fakes.issuer import SigningKey, b64, number, rsa_private
 
 NOW = 1_800_000_000.0
 ISSUER = "https://login.example.com/tenant"
@@ -156,6 +158,8 @@ def test_a_key_that_is_listed_twice_is_one_key() -> None:
     assert len(key_set(KEY.jwk(), KEY.jwk()).keys) == 1
 
 
+PRIMORIAL = math.prod(p for p in range(2, 168) if all(p % q for q in range(2, p)))
+ROCA = pow(65537, 12345, PRIMORIAL) + PRIMORIAL * (2**2047 // PRIMORIAL + 1)
 UNUSABLE: dict[str, dict[str, Any]] = {
     "an unknown type": {"kty": "AKP", "pub": "AAAA", "alg": "ML-DSA-44"},
     "an unknown curve": KEY.jwk(crv="secp256k1", alg=None),
@@ -163,6 +167,7 @@ UNUSABLE: dict[str, dict[str, Any]] = {
     "another type's name": KEY.jwk(kty="RSA"),
     "a point that is not on the curve": KEY.jwk(y=KEY.jwk()["x"]),
     "a short coordinate": KEY.jwk(x="AAAA"),
+    "a coordinate with a zero in front": KEY.jwk(x=b64(bytes(1) + base64.urlsafe_b64decode(KEY.jwk()["x"] + "="))),
     "a padded coordinate": KEY.jwk(x=KEY.jwk()["x"] + "="),
     "a missing coordinate": KEY.jwk(y=None),
     "a very long coordinate": KEY.jwk(x="A" * 100_000),
@@ -181,6 +186,7 @@ UNUSABLE: dict[str, dict[str, Any]] = {
     "RSA with an even exponent": SigningKey.make("RS256").jwk(e="AQAA"),
     "RSA with an exponent of 33 bits": SigningKey.make("RS256").jwk(e="AQAAAAE"),
     "RSA of 9000 bits": SigningKey.make("RS256").jwk(n=b64(b"\xff" * 1125)),
+    "RSA with the marks of a weak generator (CVE-2017-15361)": SigningKey.make("RS256").jwk(n=number(ROCA)),
     "Ed448": {"kty": "OKP", "crv": "Ed448", "x": b64(bytes(57))},
     "X25519": {"kty": "OKP", "crv": "X25519", "x": b64(bytes(32))},
     "Ed25519 that is short": {"kty": "OKP", "crv": "Ed25519", "x": b64(bytes(31))},

@@ -1,0 +1,184 @@
+"""Who calls: an invocation is proven by the scheme of its runtime, AWS Signature Version 4 or a JWT, never by both.
+
+Nothing is recorded and nothing is forwarded here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from identity_gateway.errors import (
+    AccessDenied,
+    IncompleteSignature,
+    InvalidToken,
+    MissingAuthentication,
+    ValidationFailed,
+)
+from identity_gateway.inbound import BearerTokens, Scheme, Signatures, authorize
+from identity_gateway.model import Document, JwtUser, NamedUser, Realm, Secret, User
+from identity_gateway.protocol import bearer, headers
+from identity_gateway.protocol.request import Request, SignedRequest
+from identity_gateway.runtimes import Route
+from identity_gateway.spool import Spool, SpooledBody
+
+MAX_BODY = 100_000_000
+"""Bytes of an invocation's payload (AWS: InvokeAgentRuntime)."""
+
+_MISMATCH = (
+    "Authorization method mismatch. The agent is configured for a different authorization method than what was used in "
+    "your request. Check the agent's authorization configuration and ensure your request uses the matching method "
+    "(OAuth or SigV4)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An invocation as it arrived. `asked` holds the modelled members of the request head; nothing is proven."""
+
+    request: Request
+    asked: Document
+    body: AsyncIterator[bytes]
+    request_id: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Who calls, for whom, and what the agent may see of it."""
+
+    principal: str
+    reason: str
+    user: User | None
+    inbound_token: Secret | None
+    headers: headers.Headers
+    body: SpooledBody | AsyncIterator[bytes]
+    length: int | None
+
+
+class Callers:
+    """Proves the callers of invocations."""
+
+    def __init__(
+        self,
+        signatures: Signatures,
+        bearer_tokens: BearerTokens,
+        spool: Spool,
+        realm: Realm,
+        *,
+        body_timeout: float,
+    ) -> None:
+        self._signatures = signatures
+        self._bearer_tokens = bearer_tokens
+        self._spool = spool
+        self._realm = realm
+        self._body_timeout = body_timeout
+
+    async def prove(self, call: Call, scheme: Scheme, route: Route | None) -> Proven:
+        """Return who calls. An unknown runtime is authenticated like a known one before anybody says that it is not.
+
+        Raises Unauthenticated or AccessDenied. The body of a signed request has been read then, that of a bearer
+        request has not.
+        """
+        guarded = route is not None and route.configuration.authorizer is not None
+        if scheme is Scheme.NONE:
+            raise InvalidToken(reason="no bearer token") if guarded else MissingAuthentication()
+        if scheme is Scheme.BEARER:
+            return await self._proven_by_token(call, route)
+        if guarded and scheme is Scheme.SIGNATURE:
+            raise AccessDenied(_MISMATCH, reason="signature on a runtime with a JWT authorizer")
+        if guarded:
+            raise InvalidToken(reason="the Authorization header names a scheme that is not served")
+        return await self._proven_by_signature(call, route)
+
+    async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
+        token = Secret(bearer.token(call.request))
+        if route is None:
+            raise InvalidToken(reason="bearer token for an unknown agent runtime")
+        configuration = route.configuration
+        if configuration.authorizer is None:
+            raise AccessDenied(_MISMATCH, reason="bearer token on a runtime without a JWT authorizer")
+        claims = await self._bearer_tokens.verify(
+            token, configuration.authorizer, runtime_id=route.name.runtime_id, version=route.version
+        )
+        user = JwtUser(claims.issuer, claims.subject) if claims.subject else None
+        return Proven(
+            principal=f"{claims.issuer}#{claims.subject or claims.client_id}",
+            reason="token accepted by the authorizer",
+            user=user,
+            inbound_token=token,
+            headers=_allowed(call.request.headers, configuration.allowlist),
+            body=_bounded(call.body),
+            length=_content_length(call.request),
+        )
+
+    async def _proven_by_signature(self, call: Call, route: Route | None) -> Proven:
+        presented = self._signatures.present(call.request)
+        _content_length(call.request)
+        body = await self._received(call)
+        try:
+            principal, signed = await self._signatures.verify(presented, body.sha256)
+            resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
+            reason = authorize(principal, "InvokeAgentRuntime", resources)
+            user_id = call.asked.get("runtimeUserId")
+            if user_id is not None:
+                authorize(principal, "InvokeAgentRuntimeForUser", resources)
+            allowlist = route.configuration.allowlist if route else frozenset()
+            return Proven(
+                principal=principal.arn,
+                reason=reason,
+                user=NamedUser(user_id) if user_id is not None else None,
+                inbound_token=None,
+                headers=_signed_only(_allowed(call.request.headers, allowlist), signed),
+                body=body,
+                length=body.length,
+            )
+        except BaseException:
+            body.close()
+            raise
+
+    async def _received(self, call: Call) -> SpooledBody:
+        try:
+            async with asyncio.timeout(self._body_timeout):
+                return await self._spool.receive(call.body, max_bytes=MAX_BODY)
+        except TimeoutError:
+            raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
+
+
+def _content_length(request: Request) -> int | None:
+    """Return the declared length of the body, or None when it is chunked. Refuses early what is too large."""
+    value = request.header(b"content-length")
+    if value is None:
+        return None if request.header(b"transfer-encoding") else 0
+    if request.count(b"content-length") != 1 or not value.isdigit():
+        raise ValidationFailed("Content-Length is not a number.", kind="CannotParse")
+    if int(value) > MAX_BODY:
+        raise ValidationFailed(f"The request body is larger than {MAX_BODY} bytes.", kind="CannotParse")
+    return int(value)
+
+
+async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pass chunks on until there are too many of them: the agent then sees a cut request, never a complete one."""
+    length = 0
+    async for chunk in chunks:
+        length += len(chunk)
+        if length > MAX_BODY:
+            raise ValidationFailed(f"The request body is larger than {MAX_BODY} bytes.", kind="CannotParse")
+        yield chunk
+
+
+def _allowed(received: headers.Headers, allowlist: frozenset[bytes]) -> headers.Headers:
+    passed = headers.forwarded(received, allowlist)
+    for name, value in passed:
+        if name in allowlist and len(value) > headers.MAX_VALUE:
+            raise ValidationFailed(f"The header {name.decode('latin-1')} is longer than {headers.MAX_VALUE} bytes.")
+    return tuple((name, value.strip()) for name, value in passed)
+
+
+def _signed_only(passed: headers.Headers, signed: SignedRequest) -> headers.Headers:
+    """Refuse an allow-listed header that the signature does not cover: it could have been added on the way."""
+    for name, _ in passed:
+        if name not in headers.ALWAYS_FORWARDED and signed.header(name) is None:
+            raise IncompleteSignature(
+                f"The header {name.decode('latin-1')} is forwarded to the agent and must be signed."
+            )
+    return passed

@@ -1,0 +1,65 @@
+"""InvokeAgentRuntime from end to end: find the runtime, prove the caller, keep the record, let the agent answer."""
+
+from identity_gateway import telemetry
+from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.errors import GatewayError, NotFound
+from identity_gateway.inbound import Scheme, scheme_of
+from identity_gateway.invocation.forwarding import Answer, Forwarding
+from identity_gateway.invocation.proof import Call, Callers, Proven
+from identity_gateway.model import Document
+from identity_gateway.runtimes import Route, Routes
+from identity_gateway.spool import SpooledBody
+
+
+class Invocations:
+    """Serves InvokeAgentRuntime."""
+
+    def __init__(self, routes: Routes, callers: Callers, forwarding: Forwarding, audit: Audit) -> None:
+        self._routes = routes
+        self._callers = callers
+        self._forwarding = forwarding
+        self._audit = audit
+
+    async def invoke(self, call: Call) -> Answer:
+        """Answer one invocation. Every decision, also a refusal, leaves an audit record before its effect."""
+        scheme = scheme_of(call.request)
+        resource = call.asked["agentRuntimeArn"]
+        route = None
+        proven: Proven | None = None
+        try:
+            route = await self._routes.asked_for(call.asked)
+            resource = route.endpoint_arn if route else resource
+            proven = await self._callers.prove(call, scheme, route)
+            if route is None:
+                raise NotFound("There is no such agent runtime or endpoint.")
+        except GatewayError as error:
+            telemetry.DECISIONS.labels(scheme.value, DENIED).inc()
+            who = proven.principal if proven else "unknown"
+            await self._keep(call, who, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
+            if proven is not None:
+                _close(proven)
+            raise
+        try:
+            await self._keep(call, proven.principal, resource, ALLOWED, proven.reason, scheme, route)
+            telemetry.DECISIONS.labels(scheme.value, ALLOWED).inc()
+            return await self._forwarding.forward(call, route, proven)
+        finally:
+            _close(proven)
+
+    async def _keep(
+        self, call: Call, principal: str, resource: str, decision: str, reason: str, scheme: Scheme, route: Route | None
+    ) -> None:
+        details: Document = {"scheme": scheme.value}
+        if route is not None:
+            details["version"] = route.version
+        if user := call.asked.get("runtimeUserId"):
+            details["userId"] = user
+        decided = Decided(
+            principal, "InvokeAgentRuntime", resource, decision, reason, call.request_id, call.source, details
+        )
+        await self._audit.record(decided)
+
+
+def _close(proven: Proven) -> None:
+    if isinstance(proven.body, SpooledBody):
+        proven.body.close()
