@@ -15,7 +15,7 @@ from identity_gateway.errors import (
     ValidationFailed,
 )
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures, authorize
-from identity_gateway.model import Document, JwtUser, NamedUser, Realm, Secret, User
+from identity_gateway.model import Document, IamPrincipal, JwtUser, NamedUser, Realm, Secret, User
 from identity_gateway.protocol import bearer, headers
 from identity_gateway.protocol.request import Request, SignedRequest
 from identity_gateway.runtimes import Route
@@ -44,10 +44,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """Who calls, for whom, and what the agent may see of it."""
+    """Who calls, for whom, and what the agent may see of it. `signer` is None for the bearer of a token."""
 
     principal: str
-    reason: str
+    signer: IamPrincipal | None
     user: User | None
     inbound_token: Secret | None
     headers: headers.Headers
@@ -77,7 +77,7 @@ class Callers:
         """Return who calls. An unknown runtime is authenticated like a known one before anybody says that it is not.
 
         Raises Unauthenticated or AccessDenied. The body of a signed request has been read then, that of a bearer
-        request has not.
+        request has not. Does not say whether a signer may call this runtime: `permit` does.
         """
         guarded = route is not None and route.configuration.authorizer is not None
         if scheme is Scheme.NONE:
@@ -89,6 +89,15 @@ class Callers:
         if guarded:
             raise InvalidToken(reason="the Authorization header names a scheme that is not served")
         return await self._proven_by_signature(call, route)
+
+    def permit(self, proven: Proven, route: Route | None) -> str:
+        """Return why the caller may invoke the runtime, or raise AccessDenied."""
+        if proven.signer is None:
+            return "token accepted by the authorizer"
+        resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
+        if proven.user is not None:
+            authorize(proven.signer, "InvokeAgentRuntimeForUser", resources)
+        return authorize(proven.signer, "InvokeAgentRuntime", resources)
 
     async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
         token = Secret(bearer.token(call.request))
@@ -103,7 +112,7 @@ class Callers:
         user = JwtUser(claims.issuer, claims.subject) if claims.subject else None
         return Proven(
             principal=f"{claims.issuer}#{claims.subject or claims.client_id}",
-            reason="token accepted by the authorizer",
+            signer=None,
             user=user,
             inbound_token=token,
             headers=_allowed(call.request.headers, configuration.allowlist),
@@ -117,15 +126,11 @@ class Callers:
         body = await self._received(call)
         try:
             principal, signed = await self._signatures.verify(presented, body.sha256)
-            resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
-            reason = authorize(principal, "InvokeAgentRuntime", resources)
             user_id = call.asked.get("runtimeUserId")
-            if user_id is not None:
-                authorize(principal, "InvokeAgentRuntimeForUser", resources)
             allowlist = route.configuration.allowlist if route else frozenset()
             return Proven(
                 principal=principal.arn,
-                reason=reason,
+                signer=principal,
                 user=NamedUser(user_id) if user_id is not None else None,
                 inbound_token=None,
                 headers=_signed_only(_allowed(call.request.headers, allowlist), signed),

@@ -1,5 +1,8 @@
 """InvokeAgentRuntime from end to end: find the runtime, prove the caller, keep the record, let the agent answer."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
 from identity_gateway.errors import GatewayError, NotFound
@@ -30,25 +33,23 @@ class Invocations:
             route = await self._routes.asked_for(call.asked)
             resource = route.endpoint_arn if route else resource
             proven = await self._callers.prove(call, scheme, route)
+            reason = self._callers.permit(proven, route)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
-        except GatewayError as error:
-            telemetry.DECISIONS.labels(scheme.value, DENIED).inc()
-            who = proven.principal if proven else "unknown"
-            await self._keep(call, who, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
-            if proven is not None:
-                _close(proven)
+            await self._keep(call, proven.principal, resource, ALLOWED, reason, scheme, route)
+        except BaseException as error:
+            with _closing(proven):
+                if isinstance(error, GatewayError):
+                    who = proven.principal if proven else "unknown"
+                    await self._keep(call, who, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
             raise
-        try:
-            await self._keep(call, proven.principal, resource, ALLOWED, proven.reason, scheme, route)
-            telemetry.DECISIONS.labels(scheme.value, ALLOWED).inc()
+        with _closing(proven):
             return await self._forwarding.forward(call, route, proven)
-        finally:
-            _close(proven)
 
     async def _keep(
         self, call: Call, principal: str, resource: str, decision: str, reason: str, scheme: Scheme, route: Route | None
     ) -> None:
+        telemetry.DECISIONS.labels(scheme.value, decision).inc()
         details: Document = {"scheme": scheme.value}
         if route is not None:
             details["version"] = route.version
@@ -60,6 +61,11 @@ class Invocations:
         await self._audit.record(decided)
 
 
-def _close(proven: Proven) -> None:
-    if isinstance(proven.body, SpooledBody):
-        proven.body.close()
+@contextmanager
+def _closing(proven: Proven | None) -> Iterator[None]:
+    """Give a spooled body back when the block ends, however it ends."""
+    try:
+        yield
+    finally:
+        if proven is not None and isinstance(proven.body, SpooledBody):
+            proven.body.close()

@@ -594,14 +594,20 @@ async def test_one_who_goes_away_when_leave_to_connect_is_granted_passes_it_on()
     async with ScriptedAgent(answer(b"x", b"connection: close")) as agent, asyncio.TaskGroup() as group:
         second = group.create_task(fetch(upstream, agent))
         third = group.create_task(fetch(upstream, agent))
-        await get(upstream, agent)
-        waiter = upstream._lanes[agent.origin].waiting[0][1]
-        for _ in range(100):
-            if waiter.done():
-                break
-            await asyncio.sleep(0)
+        await get(upstream, agent)  # its connection ends, and the second may open another
         second.cancel()
         assert await third == b"x"
+        assert agent.connections == 2
+    await upstream.aclose()
+
+
+async def test_a_connection_that_dies_when_it_is_granted_is_not_used() -> None:
+    upstream = Upstream(max_connections=1)
+    async with ScriptedAgent(answer(b"x")) as agent, asyncio.TaskGroup() as group:
+        second = group.create_task(fetch(upstream, agent))
+        await get(upstream, agent)
+        next(iter(upstream._connections)).abort()
+        assert await second == b"x"
         assert agent.connections == 2
     await upstream.aclose()
 
