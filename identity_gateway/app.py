@@ -14,7 +14,6 @@ from secrets import token_bytes
 from types import FrameType
 
 import structlog
-from prometheus_client import REGISTRY
 
 from identity_gateway import telemetry
 from identity_gateway.access_keys import AccessKeys
@@ -109,8 +108,12 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         )
         stack.push_async_callback(upstream.aclose)
         egress = Egress(settings.egress_allow, ssl_context=_tls(settings.egress_ca_file))
-        keysets = KeySets(egress, clock=clock, shared=ephemeral)
+        keysets = KeySets(egress, clock=time.monotonic, shared=ephemeral)
         stack.push_async_callback(keysets.aclose)
+        # Whoever may call GetWorkloadAccessTokenForJWT names issuers of their choice: those must not crowd out the
+        # key sets that guard the front door.
+        visiting_keysets = KeySets(egress, clock=time.monotonic, shared=ephemeral, max_issuers=100)
+        stack.push_async_callback(visiting_keysets.aclose)
         audit = Audit(records, realm.account, clock=clock, retention=timedelta(days=settings.audit_retention_days))
         stack.push_async_callback(audit.close)
         audit.start()
@@ -131,7 +134,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         stories = Stories(
             runtimes=Runtimes(records, idempotency, paging, realm, clock=clock),
             endpoints=RuntimeEndpoints(records, idempotency, paging, realm, clock=clock),
-            workloads=Workloads(records, tokens, UserTokens(keysets, clock=clock), paging, realm, clock=clock),
+            workloads=Workloads(records, tokens, UserTokens(visiting_keysets, clock=clock), paging, realm, clock=clock),
             tags=Tags(records, realm),
         )
         routes, bearer_tokens = Routes(records, realm), BearerTokens(keysets, clock=clock)
@@ -150,7 +153,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         pages = public(
             lifecycle,
             metrics_token=Secret(settings.metrics_token.get_secret_value()) if settings.metrics_token else None,
-            registry=REGISTRY,
+            registry=telemetry.registry(),
         )
         front = Front(load_services(), stories, invocations, discovery, Admission(signatures, audit), realm, pages)
         yield Gateway(front, lifecycle)

@@ -141,8 +141,8 @@ class KeySets:
         """Return the keys of an issuer that was named by itself, at its own discovery URL (OIDC Discovery §4).
 
         The document must name exactly this issuer (RFC 8414 §3.3), otherwise InvalidToken: anybody's document could
-        stand there. Raises Unavailable as `get` does. The caller knows the issuer: never pass what a token says unless
-        it equals a configured one.
+        stand there. Raises Unavailable as `get` does. An issuer that a token names is its bearer's choice: such ones
+        belong in a `KeySets` of their own, and only where an authorised caller may bring any issuer.
         """
         found = await self.get(discovery_url_of(issuer))
         if found.issuer != issuer:

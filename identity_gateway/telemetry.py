@@ -10,7 +10,9 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.values import MutexValue, ValueClass
 
 REQUESTS = Counter("identity_gateway_requests_total", "Requests answered.", ["operation", "status"])
 DECISIONS = Counter("identity_gateway_decisions_total", "Inbound decisions.", ["scheme", "decision"])
@@ -25,6 +27,16 @@ TOKEN_CACHE = Counter("identity_gateway_token_cache_total", "Look-ups of verifie
 AUDIT_BATCH = Histogram(
     "identity_gateway_audit_batch_size", "Audit records per commit.", buckets=(1, 2, 5, 10, 50, 200)
 )
+
+
+def registry() -> CollectorRegistry:
+    """Return what /metrics shows: the metrics of this process, or of all workers that share one socket."""
+    if ValueClass is MutexValue:
+        return REGISTRY
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared
+
 
 _SECRET_NAMES = re.compile(r"(?i)(authorization|secret|token|password|cookie|signature|api_?key|credential)")
 _SECRET_SHAPES = re.compile(
