@@ -16,7 +16,7 @@ from identity_gateway.errors import Conflict, NotFound, Unavailable, ValidationF
 from identity_gateway.model import AccessKey, Document, Secret
 from identity_gateway.protocol import policy as policies
 from identity_gateway.records import AlreadyExists, Records
-from identity_gateway.sealing import Sealer, Unsealable, load_or_create_secret_file
+from identity_gateway.sealing import Sealer, Unsealable, write_secret_file
 
 ROOT = "root"
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
@@ -67,7 +67,7 @@ class AccessKeys:
     async def ensure_root(self, path: Path) -> None:
         """Make the root key at the first start, and write it to `path` (mode 0600) for the operator to find.
 
-        The database is the truth: replicas that share it share the key.
+        The database is the truth: replicas that share it share the key, and a file that holds another key is replaced.
         """
         if self._given_root is not None:
             return
@@ -80,7 +80,7 @@ class AccessKeys:
                 raise Unavailable(reason="the root key was deleted while the gateway started") from None
             made = NewAccessKey(found[0].id, self._unseal(found[0]), ROOT)
         content = {"accessKeyId": made.id, "secretAccessKey": made.secret.reveal()}
-        load_or_create_secret_file(path, json.dumps(content).encode() + b"\n")
+        write_secret_file(path, json.dumps(content).encode() + b"\n")
 
     async def find(self, key_id: str) -> tuple[AccessKey, Secret] | None:
         """Return the key and its secret, or None if there is no such key."""

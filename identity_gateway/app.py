@@ -5,15 +5,17 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from secrets import token_bytes
 from types import FrameType
 
 import structlog
+from pydantic import SecretStr
 
 from identity_gateway import telemetry
 from identity_gateway.access_keys import AccessKeys
@@ -26,7 +28,7 @@ from identity_gateway.audit import Audit
 from identity_gateway.egress import Egress
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.ephemeral.local import LocalEphemeral
-from identity_gateway.ephemeral.redis import RedisEphemeral
+from identity_gateway.errors import GatewayError
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
 from identity_gateway.invocation import Callers, Discovery, Forwarding, Invocations, Timeouts
@@ -46,6 +48,7 @@ from identity_gateway.upstream import Upstream
 from identity_gateway.workload import SEALING_PERIOD, Workloads, WorkloadTokens
 
 Clock = Callable[[], float]
+Stop = Callable[[int, FrameType | None], object]
 
 SIGNING_NAME = "bedrock-agentcore"
 ROOT_KEY_FILE = "root-access-key.json"
@@ -74,22 +77,26 @@ class Gateway:
 @asynccontextmanager
 async def open_state(settings: Settings, *, clock: Clock = time.time) -> AsyncIterator[State]:
     """Open the database (migrating it) and the keys. Raises SettingsError when the master key is another one's."""
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    master_keys = settings.master_keys() or (
-        load_or_create_secret_file(settings.data_dir / "master.key", token_bytes(32)),
-    )
+    with _using(f"the data folder {settings.data_dir}"):
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        master_keys = settings.master_keys() or (
+            load_or_create_secret_file(settings.data_dir / "master.key", token_bytes(32)),
+        )
+    if any(len(key) != 32 for key in master_keys):
+        raise SettingsError(f"{settings.data_dir / 'master.key'} does not hold a master key of 32 bytes")
     url = settings.database_url.get_secret_value() if settings.database_url else _sqlite_url(settings.data_dir)
     realm = Realm(settings.account_id, settings.region)
     async with AsyncExitStack() as stack:
-        records = await open_records(url)
+        with _using("DATABASE_URL"):
+            records = await open_records(url)
         stack.push_async_callback(records.close)
         await _check_master_key(records, master_keys, realm.account)
         access_keys = AccessKeys(records, Sealer(master_keys, "access-keys"), realm.account, clock=clock)
-        if settings.root_access_key_id and settings.root_secret_access_key:
-            access_keys.use_root(
-                settings.root_access_key_id, Secret(settings.root_secret_access_key.get_secret_value())
-            )
-        await access_keys.ensure_root(settings.data_dir / ROOT_KEY_FILE)
+        root_secret = _secret(settings.root_secret_access_key)
+        if settings.root_access_key_id and root_secret:
+            access_keys.use_root(settings.root_access_key_id, root_secret)
+        with _using(f"the data folder {settings.data_dir}"):
+            await access_keys.ensure_root(settings.data_dir / ROOT_KEY_FILE)
         yield State(records, access_keys, master_keys, realm)
 
 
@@ -150,11 +157,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         invocations = Invocations(routes, callers, forwarding, audit)
         discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
         lifecycle = Lifecycle({"records": records.ping, "ephemeral": ephemeral.ping})
-        pages = public(
-            lifecycle,
-            metrics_token=Secret(settings.metrics_token.get_secret_value()) if settings.metrics_token else None,
-            registry=telemetry.registry(),
-        )
+        pages = public(lifecycle, metrics_token=_secret(settings.metrics_token), registry=telemetry.registry())
         front = Front(load_services(), stories, invocations, discovery, Admission(signatures, audit), realm, pages)
         yield Gateway(front, lifecycle)
 
@@ -175,18 +178,18 @@ class Served:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        try:
-            async with open_gateway(self.settings) as gateway:
-                self._gateway = gateway
-                _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
-                await send({"type": "lifespan.startup.complete"})
-                _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)
-                await receive()
-        except Exception as error:  # noqa: BLE001 - the server must hear of it, whatever it is
-            text = str(error) if isinstance(error, SettingsError) else getattr(error, "reason", type(error).__name__)
-            _log.error("the gateway could not start or stop cleanly", reason=text)
-            await send({"type": "lifespan.startup.failed", "message": text})
-            return
+        async with AsyncExitStack() as stack:
+            try:
+                gateway = await stack.enter_async_context(open_gateway(self.settings))
+            except Exception as error:  # noqa: BLE001 - the server must hear of it, whatever it is
+                _log.error("the gateway cannot start", reason=_why(error))
+                await send({"type": "lifespan.startup.failed"})
+                return
+            self._gateway = gateway
+            _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
+            await send({"type": "lifespan.startup.complete"})
+            _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)
+            await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
 
@@ -200,24 +203,47 @@ def create() -> Application:
 def _drain_on_signals(lifecycle: Lifecycle, delay: float) -> None:
     """At SIGTERM and SIGINT say «not ready» at once, and let the server stop after `delay` seconds.
 
-    Load balancers need that time to notice. The server then stops accepting and finishes what is in flight.
+    Load balancers need that time to notice. The server then stops accepting and finishes what is in flight. Only a
+    second SIGINT is impatience: a second SIGTERM comes from a supervisor that tells every process, and its parent too.
     """
     if threading.current_thread() is not threading.main_thread():
         return
     loop = asyncio.get_running_loop()
+    waiting: list[asyncio.TimerHandle] = []
+
+    def stop_later(stop: Stop, number: int) -> None:
+        waiting.append(loop.call_later(delay, stop, number, None))
+
+    def drain(stop: Stop, number: int, _frame: FrameType | None) -> None:
+        again, lifecycle.draining = lifecycle.draining, True
+        if not again and delay:
+            loop.call_soon_threadsafe(stop_later, stop, number)
+        elif not again or number == signal.SIGINT:
+            for timer in waiting:
+                timer.cancel()
+            stop(number, None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         stop = signal.getsignal(number)
+        if callable(stop):
+            signal.signal(number, partial(drain, stop))
 
-        def drain(caught: int, frame: FrameType | None, stop: object = stop) -> None:
-            already = lifecycle.draining
-            lifecycle.draining = True
-            if callable(stop):
-                if delay and not already:
-                    loop.call_soon_threadsafe(loop.call_later, delay, stop, caught, None)
-                else:
-                    stop(caught, frame)
 
-        signal.signal(number, drain)
+def _why(error: Exception) -> str:
+    """Say why the gateway cannot start. The text of an unforeseen error may quote what it should not."""
+    if isinstance(error, SettingsError):
+        return str(error)
+    return error.reason if isinstance(error, GatewayError) else error.__class__.__name__
+
+
+@contextmanager
+def _using(what: str) -> Iterator[None]:
+    """Turn the failure to use what an operator named into a sentence. Nothing of the value is repeated."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        fault = getattr(error, "strerror", None) or error
+        raise SettingsError(f"{what} cannot be used: {fault}") from None
 
 
 async def _check_master_key(records: Records, master_keys: tuple[bytes, ...], account: str) -> None:
@@ -242,8 +268,15 @@ async def _check_master_key(records: Records, master_keys: tuple[bytes, ...], ac
 
 def _ephemeral(settings: Settings) -> Ephemeral:
     if settings.redis_url is not None:
-        return RedisEphemeral(settings.redis_url.get_secret_value())
+        from identity_gateway.ephemeral.redis import RedisEphemeral  # noqa: PLC0415 - slow to import, and seldom needed
+
+        with _using("REDIS_URL"):
+            return RedisEphemeral(settings.redis_url.get_secret_value())
     return LocalEphemeral(settings.data_dir / "ephemeral.sqlite")
+
+
+def _secret(value: SecretStr | None) -> Secret | None:
+    return None if value is None else Secret(value.get_secret_value())
 
 
 def _sqlite_url(data_dir: Path) -> str:

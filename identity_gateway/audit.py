@@ -95,7 +95,7 @@ class Audit:
     async def _commit(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            fault: BaseException | None = None
+            fault: Unavailable | None = None
             try:
                 async with self._records.write() as transaction:
                     await transaction.create(*(record for record, _ in batch))
@@ -109,7 +109,7 @@ class Audit:
                 if fault is None:
                     committed.set_result(None)
                 else:
-                    committed.set_exception(Unavailable(reason=f"audit: {fault}"))
+                    committed.set_exception(Unavailable(reason=f"audit: {fault.reason}"))
 
     async def _prune(self) -> None:
         while True:

@@ -4,15 +4,16 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from identity_gateway import __version__, settings
-from identity_gateway.errors import GatewayError
+from identity_gateway.errors import GatewayError, Unavailable
 
 T = TypeVar("T")
 
@@ -40,10 +41,13 @@ def serve(
     given = {"host": host, "port": port, "data_dir": data_dir.absolute() if data_dir else None}
     os.environ.update(settings.to_environment(**given))  # workers are processes of their own: they read it there
     loaded = _loaded()
-    from identity_gateway import server  # noqa: PLC0415 - after the metrics of several workers were prepared
+    with _shared_metrics() if workers > 1 else nullcontext():
+        from identity_gateway import server  # noqa: PLC0415 - the metrics are made, shared or not, when it is imported
 
-    server.prepare_metrics(workers)
-    server.serve(loaded, workers=workers)
+        try:
+            server.serve(loaded, workers=workers)
+        except settings.SettingsError as error:
+            _fail(str(error))
 
 
 @cli.command(epilog="Example: identity-gateway demo --once")
@@ -128,6 +132,14 @@ def version() -> None:
     print(__version__)
 
 
+@contextmanager
+def _shared_metrics() -> Iterator[None]:
+    """Give several workers a folder for the numbers that they add up."""
+    with tempfile.TemporaryDirectory(prefix="identity-gateway-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        yield
+
+
 async def _examine(loaded: settings.Settings) -> list[tuple[str, str]]:
     from identity_gateway.app import open_gateway  # noqa: PLC0415 - slow to import, and not needed for --help
 
@@ -157,8 +169,9 @@ def _with_state(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any,
     except settings.SettingsError as error:
         _fail(str(error))
     except GatewayError as error:
+        said = error.reason if isinstance(error, Unavailable) else error.message
         faults = "; ".join(f"{fault.name} {fault.message}" for fault in getattr(error, "fields", ()))
-        _fail(f"{error.message} {faults}".strip())
+        _fail(f"{said} {faults}".strip())
 
 
 def _policy(path: Path) -> dict[str, Any]:

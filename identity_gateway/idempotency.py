@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from identity_gateway.errors import Unavailable, ValidationFailed
+from identity_gateway.errors import ValidationFailed
 from identity_gateway.model import Document, IdempotentResult
-from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.records import Records, Transaction
+from identity_gateway.records.races import settled
 
 Effect = Callable[[Transaction], Awaitable[Document]]
 
@@ -29,36 +30,34 @@ class Idempotency:
         self._clock = clock
 
     async def run(self, operation: str, asked: Document, effect: Effect) -> Document:
-        """Run the effect in a write transaction and return its answer, or return the answer of the first time."""
+        """Run the effect in a write transaction and return its answer, or return the answer of the first time.
+
+        An effect that raises AlreadyExists or Stale is run again (`records.races`).
+        """
         token = asked.get("clientToken")
         if token is None:
-            async with self._records.write() as transaction:
-                return await effect(transaction)
-        digest = _digest({name: value for name, value in asked.items() if name != "clientToken"})
-        for _ in range(3):
-            try:
-                return await self._once(operation, token, digest, effect)
-            except AlreadyExists:
-                continue  # the same token won a race with us: its answer is there now
-        raise Unavailable(reason=f"{operation}: the idempotency record kept changing")
+            return await settled(self._records, effect)
+        return await settled(self._records, lambda transaction: self._once(transaction, operation, asked, effect))
 
-    async def _once(self, operation: str, token: str, digest: bytes, effect: Effect) -> Document:
+    async def _once(self, transaction: Transaction, operation: str, asked: Document, effect: Effect) -> Document:
+        digest = _digest({name: value for name, value in asked.items() if name != "clientToken"})
         now = datetime.fromtimestamp(self._clock(), UTC)
-        key = {"account": self._account, "operation": operation, "token": token}
-        async with self._records.write() as transaction:
-            kept = await transaction.get(IdempotentResult, **key)
-            if kept is not None and now - kept.created_at < _KEPT_FOR:
-                if not hmac.compare_digest(kept.digest, digest):
-                    raise ValidationFailed(
-                        "The clientToken was used before with other parameters.",
-                        kind="IdempotentParameterMismatchException",
-                    )
-                return _restored(kept.result)
-            if kept is not None:
-                await transaction.delete(IdempotentResult, **key)
-            result = await effect(transaction)
-            await transaction.create(IdempotentResult(**key, digest=digest, result=_kept(result), created_at=now))
-            return result
+        key = {"account": self._account, "operation": operation, "token": asked["clientToken"]}
+        kept = await transaction.get(IdempotentResult, **key)
+        if kept is not None and now - kept.created_at < _KEPT_FOR:
+            if not hmac.compare_digest(kept.digest, digest):
+                raise ValidationFailed(
+                    "The clientToken was used before with other parameters.",
+                    kind="IdempotentParameterMismatchException",
+                )
+            return _restored(kept.result)
+        await transaction.delete(IdempotentResult, **key)
+        # The token is claimed before the effect: a second request waits here for the first, and gets its answer.
+        await transaction.create(IdempotentResult(**key, digest=digest, result={}, created_at=now))
+        result = await effect(transaction)
+        await transaction.delete(IdempotentResult, **key)
+        await transaction.create(IdempotentResult(**key, digest=digest, result=_kept(result), created_at=now))
+        return result
 
 
 def _digest(asked: Document) -> bytes:

@@ -8,8 +8,8 @@ HKDF (RFC 5869). This module stores nothing and does not decide who may open wha
 import os
 import secrets
 import struct
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -89,17 +89,30 @@ def load_or_create_secret_file(path: Path, make: bytes) -> bytes:
 
     Safe when several processes start at once: the file appears whole or not at all, and the first one wins.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(make)
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(draft, path)
-        finally:
-            draft.unlink()
+        with _drafted(path, make) as draft, suppress(FileExistsError):
+            os.link(draft, path)
     return path.read_bytes()
+
+
+def write_secret_file(path: Path, content: bytes) -> None:
+    """Let the file hold this content, with mode 0600. What it held before is replaced whole or not at all."""
+    if not (path.exists() and path.read_bytes() == content):
+        with _drafted(path, content) as draft:
+            draft.replace(path)
+
+
+@contextmanager
+def _drafted(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a file beside the path, on disk and for its owner alone, and remove it if it is still there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+    finally:
+        draft.unlink(missing_ok=True)

@@ -6,17 +6,15 @@ capitals; with `_FILE` at the end, from the file named there), from the TOML fil
 """
 
 import base64
-import binascii
 import os
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -26,25 +24,41 @@ from pydantic_settings import (
 PREFIX = "IDENTITY_GATEWAY_"
 CONFIG = PREFIX + "CONFIG"
 
+# It stands in headers and in documents that anybody may read.
+_BASE_URL = re.compile(
+    r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?(?:/(?:[a-z0-9._~!$&()*+,;=:@/-]|%[0-9a-f]{2})*)?",
+    re.ASCII | re.IGNORECASE,
+)
+
 
 class SettingsError(Exception):
     """A setting is unknown or refused. The text names the setting, never its value."""
 
 
-class _FileSource(EnvSettingsSource):
+class _FileSource(PydanticBaseSettingsSource):
     """Read `NAME_FILE`: a secret mounted as a file stays out of the process's environment."""
 
+    def __call__(self) -> dict[str, Any]:
+        """Return the content of every file that stands for a setting."""
+        values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        """Return the content of the file that stands for this setting."""
+        """Return the content of the file that stands for this setting, or None."""
         del field
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        name = f"{PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(name)
         if path is None:
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+            content = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            message = f"{PREFIX}{field_name.upper()}_FILE cannot be read: {error.__class__.__name__}"
+            message = f"{name} cannot be read: {error.__class__.__name__}"
             raise SettingsError(message) from None
+        if not content:  # a secret that was not mounted: the default would be another database, or no token
+            message = f"{name} names a file that is empty"
+            raise SettingsError(message)
+        return content, field_name, False
 
 
 class Settings(BaseSettings):
@@ -122,18 +136,29 @@ class Settings(BaseSettings):
     @field_validator("egress_allow", mode="before")
     @classmethod
     def _split_networks(cls, value: Any) -> Any:
-        if isinstance(value, str):
+        if not isinstance(value, str):
+            return value
+        try:
             return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-        return value
+        except ValueError:
+            message = "must be networks separated by commas, like 10.0.0.0/8"
+            raise ValueError(message) from None
 
     @field_validator("public_url")
     @classmethod
     def _is_base_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment):
-            message = "must be an http(s) URL without query"
+        if value and not _BASE_URL.fullmatch(value):
+            message = "must be an http(s) URL without user information, query and fragment"
             raise ValueError(message)
         return value.rstrip("/")
+
+    @field_validator("database_url", "redis_url", "master_key", "metrics_token")
+    @classmethod
+    def _is_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value():
+            message = "must not be empty"
+            raise ValueError(message)
+        return value
 
     @field_validator("root_secret_access_key")
     @classmethod
@@ -170,7 +195,7 @@ class Settings(BaseSettings):
                 base64.b64decode(part.strip(), altchars=b"-_", validate=True)
                 for part in self.master_key.get_secret_value().replace("+", "-").replace("/", "_").split(",")
             )
-        except binascii.Error:
+        except ValueError:
             keys = (b"",)
         if any(len(key) != 32 for key in keys):
             message = "master_key must be 32 bytes in base64, or several of them separated by commas"
@@ -187,11 +212,11 @@ def load(**given: Any) -> Settings:
         raise SettingsError("unknown setting: " + ", ".join(unknown))
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SettingsError(_describe(error)) from None
 
 
-def _describe(error: ValueError) -> str:
+def _describe(error: Exception) -> str:
     """Say which setting was refused and why, without its value."""
     faults = getattr(error, "errors", None)
     if faults is None:

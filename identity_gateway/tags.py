@@ -6,6 +6,9 @@ Tags carry no rights here: no policy reads them.
 from identity_gateway.errors import FieldError, NotFound, QuotaExceeded, ValidationFailed
 from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, Document, Realm, Tag, WorkloadIdentity
 from identity_gateway.records import Records, Transaction
+from identity_gateway.records.races import settled
+
+Tagged = AgentRuntime | AgentRuntimeEndpoint | WorkloadIdentity
 
 _MOST = 50
 
@@ -19,15 +22,19 @@ class Tags:
 
     async def tag_resource(self, asked: Document) -> Document:
         """Add tags or change their values."""
-        async with self._records.write() as transaction:
-            await self._must_exist(transaction, asked["resourceArn"])
+
+        async def effect(transaction: Transaction) -> None:
+            # Writing the resource makes others wait who tag it too: the limit is counted on what they left.
+            await transaction.update(await self._found(transaction, asked["resourceArn"]))
             await put_tags(transaction, self._realm.account, asked["resourceArn"], asked["tags"])
+
+        await settled(self._records, effect)
         return {}
 
     async def untag_resource(self, asked: Document) -> Document:
         """Remove tags by key; keys that are not there are no error."""
         async with self._records.write() as transaction:
-            await self._must_exist(transaction, asked["resourceArn"])
+            await self._found(transaction, asked["resourceArn"])
             for key in asked["tagKeys"]:
                 await transaction.delete(Tag, account=self._realm.account, resource=asked["resourceArn"], key=key)
         return {}
@@ -35,28 +42,30 @@ class Tags:
     async def list_tags_for_resource(self, asked: Document) -> Document:
         """Return all tags of a resource."""
         async with self._records.read() as transaction:
-            await self._must_exist(transaction, asked["resourceArn"])
+            await self._found(transaction, asked["resourceArn"])
             tags = await _tags_of(transaction, self._realm.account, asked["resourceArn"])
         return {"tags": tags}
 
-    async def _must_exist(self, transaction: Transaction, arn: str) -> None:
-        if not await self._exists(transaction, arn):
+    async def _found(self, transaction: Transaction, arn: str) -> Tagged:
+        """Return the record that an ARN names, or raise NotFound."""
+        found = await self._find(transaction, arn)
+        if found is None:
             raise NotFound(f"There is no resource {arn}.")
+        return found
 
-    async def _exists(self, transaction: Transaction, arn: str) -> bool:
+    async def _find(self, transaction: Transaction, arn: str) -> Tagged | None:
         account = self._realm.account
         prefix = self._realm.arn("")
         if not arn.startswith(prefix):
-            return False
+            return None
         match arn.removeprefix(prefix).split("/"):
             case ["runtime", runtime_id]:
-                return await transaction.get(AgentRuntime, account=account, id=runtime_id) is not None
+                return await transaction.get(AgentRuntime, account=account, id=runtime_id)
             case ["runtime", runtime_id, "runtime-endpoint", name]:
-                found = await transaction.get(AgentRuntimeEndpoint, account=account, runtime_id=runtime_id, name=name)
-                return found is not None
+                return await transaction.get(AgentRuntimeEndpoint, account=account, runtime_id=runtime_id, name=name)
             case ["workload-identity-directory", "default", "workload-identity", name]:
-                return await transaction.get(WorkloadIdentity, account=account, name=name) is not None
-        return False
+                return await transaction.get(WorkloadIdentity, account=account, name=name)
+        return None
 
 
 async def put_tags(transaction: Transaction, account: str, arn: str, tags: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ Audit records are not telemetry: they are kept by `audit.py` and a decision wait
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -42,8 +42,11 @@ _SECRET_NAMES = re.compile(r"(?i)(authorization|secret|token|password|cookie|sig
 _SECRET_SHAPES = re.compile(
     r"eyJ[A-Za-z0-9_-]{8,}(\.[A-Za-z0-9_-]*)*"  # JWT or JWE
     r"|(?i:bearer|basic|dpop) +[A-Za-z0-9._~+/=-]{8,}"
-    r"|(?i:signature)=[0-9a-f]{64}"
+    r"|(?i:signature|[_-]token|client_secret|client_assertion|password)=[^&\s\"',;]+"  # headers, queries and forms
+    r"|(?<=://)[^\s/@]++(?=@)"  # user information of a URL
+    r"|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^-]*"
 )
+_REDACTED = "<redacted>"
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -52,16 +55,27 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     The first is that nothing in the code logs a credential; a test sends every kind and reads the log.
     """
     for name, value in event.items():
-        if name != "event" and _SECRET_NAMES.search(name) and not isinstance(value, bool | int | float | None):
-            event[name] = "<redacted>"
-        elif isinstance(value, str):
-            event[name] = _SECRET_SHAPES.sub("<redacted>", value)
+        event[name] = _redacted("" if name == "event" else name, value)
     return event
+
+
+def _redacted(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if _SECRET_NAMES.search(name):
+        return _REDACTED
+    if isinstance(value, Mapping):
+        return {key: _redacted(str(key), inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_redacted("", inner) for inner in value]
+    return _SECRET_SHAPES.sub(_REDACTED, value if isinstance(value, str) else repr(value))
 
 
 def configure_logging(level: str, form: str) -> None:
     """Log to standard error: one JSON object a line, or text for people."""
-    final: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    final: Any = structlog.processors.JSONRenderer()
+    if form == "text":
+        final = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[
@@ -79,7 +93,12 @@ def configure_logging(level: str, form: str) -> None:
     # Libraries speak through `logging`; only their warnings are ours to show, and they pass the same redaction.
     bridge = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True)],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redact, final],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redact,
+            final,
+        ],
     )
     output = logging.StreamHandler(sys.stderr)
     output.setFormatter(bridge)

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from identity_gateway.errors import AccessDenied, Conflict, InvalidToken, NotFound, ValidationFailed
@@ -24,7 +25,8 @@ from identity_gateway.model import (
     WorkloadIdentity,
 )
 from identity_gateway.paging import Paging
-from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
+from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.records.races import settled
 from identity_gateway.sealing import Sealer, Unsealable
 from identity_gateway.tags import drop_tags, put_tags
 
@@ -121,15 +123,15 @@ class Workloads:
 
     async def update_workload_identity(self, asked: Document) -> Document:
         """UpdateWorkloadIdentity: replaces the list of return URLs, also on the identity of an agent runtime."""
-        async with self._records.write() as transaction:
+        return_urls = tuple(asked.get("allowedResourceOauth2ReturnUrls", ()))
+
+        async def effect(transaction: Transaction) -> WorkloadIdentity:
             found = await transaction.get(WorkloadIdentity, account=self._realm.account, name=asked["name"])
             if found is None:
                 raise _unknown(asked["name"])
-            return_urls = tuple(asked.get("allowedResourceOauth2ReturnUrls", ()))
-            try:
-                changed = await transaction.update(_replaced(found, return_urls, self._now()))
-            except Stale:
-                raise Conflict("The workload identity was changed at the same time. Try again.") from None
+            return await transaction.update(replace(found, return_urls=return_urls, updated_at=self._now()))
+
+        changed = await settled(self._records, effect)
         return self._shown(changed) | {"createdTime": changed.created_at, "lastUpdatedTime": changed.updated_at}
 
     async def delete_workload_identity(self, asked: Document) -> Document:
@@ -228,18 +230,6 @@ async def delete(transaction: Transaction, realm: Realm, name: str) -> None:
     """Delete an identity and its tags."""
     await transaction.delete(WorkloadIdentity, account=realm.account, name=name)
     await drop_tags(transaction, realm.account, realm.workload_identity_arn(name))
-
-
-def _replaced(identity: WorkloadIdentity, return_urls: tuple[str, ...], now: datetime) -> WorkloadIdentity:
-    return WorkloadIdentity(
-        identity.account,
-        identity.name,
-        return_urls,
-        identity.managed_by,
-        identity.created_at,
-        updated_at=now,
-        revision=identity.revision,
-    )
 
 
 def _unknown(name: str) -> NotFound:

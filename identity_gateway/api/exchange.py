@@ -46,6 +46,7 @@ class Exchange:
         self.status = 0
         self.ended = False
         self.error = ""
+        self.reason = ""
 
     def check_head(self) -> None:
         """Refuse a head that is too large, has no Host, or says twice what must be said once (RFC 9112 §3.2)."""
@@ -84,8 +85,12 @@ class Exchange:
                 raise ValidationFailed(f"The request body is larger than {max_bytes} bytes.", kind="CannotParse")
         return bytes(taken)
 
+    def abandon_body(self) -> None:
+        """Say that nobody will read the rest of the body: from now on `left` is listened for alone."""
+        self._body_ended.set()
+
     async def left(self) -> None:
-        """Return when the caller has gone. Waits until the body was read to its end, because only one may receive."""
+        """Return when the caller has gone. Waits until nobody reads the body any more, because only one may receive."""
         await self._body_ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass

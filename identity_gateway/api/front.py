@@ -20,11 +20,19 @@ from identity_gateway.api import render
 from identity_gateway.api.exchange import Application, CallerLeft, Exchange, Receive, Scope, Send
 from identity_gateway.api.operations import INVOKE, SERVED, Stories
 from identity_gateway.api.public import OPEN_DOORS
-from identity_gateway.errors import InsufficientScope, InvalidToken, OperationNotServed, UnknownOperation
+from identity_gateway.errors import (
+    AgentFailed,
+    InsufficientScope,
+    InvalidToken,
+    OperationNotServed,
+    Unavailable,
+    UnknownOperation,
+)
 from identity_gateway.inbound import Scheme, scheme_of
-from identity_gateway.invocation import Call, Discovery, Invocations
+from identity_gateway.invocation import Answer, Call, Discovery, Invocations
 from identity_gateway.model import Realm
 from identity_gateway.protocol.aws import Match, Services
+from identity_gateway.upstream import UpstreamError
 
 _MAX_OPERATION_BODY = 1 << 20
 _METADATA_SUFFIX = b"/.well-known/oauth-protected-resource"
@@ -81,9 +89,13 @@ class Front:
                 await self._operate(exchange, match)
         except CallerLeft:
             exchange.error = "the caller left"
+        except asyncio.CancelledError:  # the server's patience with its last requests has ended
+            exchange.error = "cut by the end of the gateway"
+            if not exchange.status:
+                await exchange.answer(*render.aws(Unavailable(), exchange.request_id))
         except Exception as error:  # noqa: BLE001 - the last resort: nobody may see a traceback
-            exchange.error = error.__class__.__name__
             shown = render.safe(error)
+            exchange.error, exchange.reason = error.__class__.__name__, shown.reason
             if not exchange.status:  # otherwise the head is out, and a cut connection is the honest end
                 await exchange.answer(*render.aws(shown, exchange.request_id))
 
@@ -96,16 +108,23 @@ class Front:
         try:
             async with _watched(exchange):
                 answer = await self._invocations.invoke(call)
-                async with answer.body, asyncio.timeout_at(answer.deadline):
-                    await exchange.begin(answer.status, answer.headers)
-                    async for chunk in answer.body:
-                        await exchange.chunk(chunk)
-                    await exchange.end()
+                exchange.abandon_body()  # an agent may answer before it was told everything
+                await self._relay(answer, exchange)
         except (InvalidToken, InsufficientScope) as error:
-            shown = scheme_of(request) is not Scheme.NONE
+            shown = scheme_of(request) is Scheme.BEARER  # RFC 6750 §3.1: other schemes are not told of an error
             challenge = await self._discovery.challenge(asked, error, shown=shown)
-            exchange.error = error.code
+            exchange.error, exchange.reason = error.__class__.__name__, error.reason
             await exchange.answer(*render.aws(error, exchange.request_id, challenge=challenge))
+
+    async def _relay(self, answer: Answer, exchange: Exchange) -> None:
+        try:
+            async with answer.body, asyncio.timeout_at(answer.deadline):
+                await exchange.begin(answer.status, answer.headers)
+                async for chunk in answer.body:
+                    await exchange.chunk(chunk)
+                await exchange.end()
+        except (UpstreamError, TimeoutError) as error:
+            raise AgentFailed("The agent did not complete its answer.", reason=str(error)) from None
 
     async def _metadata(self, exchange: Exchange) -> None:
         """Answer the protected resource metadata of a runtime (RFC 9728): an open door, by design."""
@@ -147,6 +166,7 @@ class Front:
             seconds=round(seconds, 6),
             source=exchange.source,
             error=exchange.error or None,
+            reason=exchange.reason or None,
         )
 
 

@@ -96,7 +96,7 @@ def _check_statement(name: str, statement: Any) -> list[FieldError]:
         FieldError(f"{name}.{member}", "is not served by this gateway")
         for member in sorted(statement.keys() - _STATEMENT_MEMBERS)
     ]
-    if statement.get("Effect") not in {"Allow", "Deny"}:
+    if statement.get("Effect") not in ("Allow", "Deny"):  # not a set: what was given may not be hashable
         faults.append(FieldError(f"{name}.Effect", "must be Allow or Deny"))
     for positive, negative in (("Action", "NotAction"), ("Resource", "NotResource")):
         given = [member for member in (positive, negative) if member in statement]
@@ -130,8 +130,11 @@ def _compile_statement(statement: dict[str, Any]) -> Statement:
 
 @lru_cache(maxsize=4096)
 def _wildcard(pattern: str, flags: int) -> re.Pattern[str]:
-    # Runs of `*` are one `*`: a pattern of many stars must not backtrack for ever.
-    parts = re.split(r"(\*+|\?)", pattern)
-    return re.compile(
-        "".join({"*": ".*", "?": "."}.get(part[:1], re.escape(part)) for part in parts), flags | re.DOTALL
-    )
+    """Compile `*` and `?`. What stands between two stars is taken where it is found first, and not tried elsewhere.
+
+    A later place could not match more, and trying every combination of places would take for ever.
+    """
+    first, *parts = (re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", pattern))
+    between = "".join(f"(?>.*?{part})" for part in parts[:-1])
+    last = f".*{parts[-1]}" if parts else ""
+    return re.compile(first + between + last, flags | re.DOTALL)

@@ -16,7 +16,7 @@ from identity_gateway.errors import Conflict, NotFound, QuotaExceeded
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm
 from identity_gateway.paging import Paging
-from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
+from identity_gateway.records import AlreadyExists, Records, Transaction
 from identity_gateway.runtimes.configuration import checked
 from identity_gateway.tags import drop_tags, put_tags
 
@@ -102,10 +102,7 @@ class Runtimes:
         configuration = _configuration(asked)
 
         async def effect(transaction: Transaction) -> Document:
-            try:
-                return await self._update(transaction, asked["agentRuntimeId"], configuration)
-            except (Stale, AlreadyExists):
-                raise Conflict("The agent runtime is being changed by another request. Try again.") from None
+            return await self._update(transaction, asked["agentRuntimeId"], configuration)
 
         return await self._idempotency.run("UpdateAgentRuntime", asked, effect)
 
@@ -127,7 +124,7 @@ class Runtimes:
         """DeleteAgentRuntime: the runtime with all its versions, or the one version asked for."""
 
         async def effect(transaction: Transaction) -> Document:
-            runtime = await found(transaction, self._realm.account, asked["agentRuntimeId"])
+            runtime = await held(transaction, self._realm.account, asked["agentRuntimeId"])
             if "agentRuntimeVersion" in asked:
                 return await self._delete_version(transaction, runtime, int(asked["agentRuntimeVersion"]))
             return await self._delete(transaction, runtime)
@@ -225,6 +222,15 @@ async def found(transaction: Transaction, account: str, runtime_id: str) -> Agen
     if runtime is None:
         raise NotFound(f"There is no agent runtime {runtime_id}.")
     return runtime
+
+
+async def held(transaction: Transaction, account: str, runtime_id: str) -> AgentRuntime:
+    """Return the runtime and keep other requests from changing what belongs to it until the transaction ends.
+
+    Raises NotFound, or Stale when another request was quicker. Endpoints name versions: whoever makes the one or
+    deletes the other must hold their runtime.
+    """
+    return await transaction.update(await found(transaction, account, runtime_id))
 
 
 async def found_version(transaction: Transaction, runtime: AgentRuntime, number: int) -> AgentRuntimeVersion:

@@ -12,8 +12,8 @@ from identity_gateway.errors import Conflict, NotFound
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.model import AgentRuntimeEndpoint, Document, Realm
 from identity_gateway.paging import Paging
-from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
-from identity_gateway.runtimes.control import DEFAULT, DELETING, READY, found, found_version, new_id
+from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.runtimes.control import DEFAULT, DELETING, READY, found, found_version, held, new_id
 from identity_gateway.tags import drop_tags, put_tags
 
 _PAGE = 100
@@ -41,7 +41,7 @@ class RuntimeEndpoints:
         """CreateAgentRuntimeEndpoint, at the version asked for or the newest."""
 
         async def effect(transaction: Transaction) -> Document:
-            runtime = await found(transaction, self._realm.account, asked["agentRuntimeId"])
+            runtime = await held(transaction, self._realm.account, asked["agentRuntimeId"])
             version = await found_version(transaction, runtime, int(asked.get("agentRuntimeVersion", runtime.version)))
             now, name = self._now(), asked["name"]
             endpoint = AgentRuntimeEndpoint(
@@ -71,18 +71,16 @@ class RuntimeEndpoints:
         """UpdateAgentRuntimeEndpoint: what is not given stays."""
 
         async def effect(transaction: Transaction) -> Document:
+            runtime = await held(transaction, self._realm.account, asked["agentRuntimeId"])
             endpoint = await self._found(transaction, asked)
             number = int(asked.get("agentRuntimeVersion", endpoint.version))
             if endpoint.name == DEFAULT and number != endpoint.version:
                 raise Conflict(f"The endpoint {DEFAULT} follows the newest version and cannot be moved.")
-            await found_version(transaction, await found(transaction, endpoint.account, endpoint.runtime_id), number)
+            await found_version(transaction, runtime, number)
             description = asked.get("description", endpoint.description)
-            try:
-                endpoint = await transaction.update(
-                    replace(endpoint, version=number, description=description, updated_at=self._now())
-                )
-            except Stale:
-                raise Conflict("The endpoint is being changed by another request. Try again.") from None
+            endpoint = await transaction.update(
+                replace(endpoint, version=number, description=description, updated_at=self._now())
+            )
             return self._named(endpoint) | _versions(endpoint) | _times(endpoint)
 
         return await self._idempotency.run("UpdateAgentRuntimeEndpoint", asked, effect)
