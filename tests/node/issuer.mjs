@@ -6,6 +6,7 @@
 // at start and live as long as the process. Lines on standard input are commands, each answered by one JSON line:
 //   rotate      sign with new keys; the old public keys stay published
 //   withdraw    sign with new keys; the old public keys are gone
+//   behind N    from now on the issuer's clock is N seconds behind: its tokens are as old as that
 // The process ends when standard input does, so that it never outlives the test run.
 //
 // Access tokens are JWTs of RFC 9068 (typ at+jwt) when the request names a resource (RFC 8707) under RESOURCES; `aud` is
@@ -73,6 +74,10 @@ function provider(issuer, signing, published) {
   });
 }
 
+let behind = 0;
+const present = Date.now;
+Date.now = () => present() - behind * 1000;
+
 let keys = freshKeys();
 let answer;
 const server = createServer((request, response) => answer(request, response));
@@ -83,7 +88,13 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
   answer = provider(issuer, keys, []).callback();
 
   const commands = createInterface({ input: process.stdin });
-  commands.on('line', (command) => {
+  commands.on('line', (line) => {
+    const [command, seconds] = line.split(' ');
+    if (command === 'behind') {
+      behind = Number(seconds);
+      say({ done: command });
+      return;
+    }
     const kept = { rotate: keys, withdraw: [] }[command];
     if (!kept) throw new Error(`unknown command: ${command}`);
     const fresh = freshKeys();

@@ -17,7 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @pytest.fixture
 async def upstream():
-    pool = Upstream(connect_timeout=5)
+    pool = Upstream(connect_timeout=5, keep_alive=600)  # what closes in a test is closed for a reason
     yield pool
     await pool.aclose()
 

@@ -1,0 +1,256 @@
+"""Policies: what is not served is refused, a deny wins, and no pattern takes for ever."""
+
+import fnmatch
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from identity_gateway.protocol.policy import Decision, check, parse
+
+ALLOWED, DENIED, NOT_ALLOWED = Decision.ALLOWED, Decision.EXPLICITLY_DENIED, Decision.NOT_ALLOWED
+INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
+RUNTIMES = "arn:aws:bedrock-agentcore:us-east-1:000000000000:runtime/"
+HELLO = RUNTIMES + "hello-AbCdEf1234"
+ENDPOINT = HELLO + "/runtime-endpoint/DEFAULT"
+ALLOW_ALL = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+def policy(*statements: Any, **changes: Any) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": list(statements)} | changes
+
+
+def allow(action: Any = INVOKE, resource: Any = HELLO, **changes: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": action, "Resource": resource} | changes
+
+
+def deny(action: Any = INVOKE, resource: Any = HELLO) -> dict[str, Any]:
+    return allow(action, resource, Effect="Deny")
+
+
+def without(statement: dict[str, Any], *names: str, **changes: Any) -> dict[str, Any]:
+    return {name: value for name, value in statement.items() if name not in names} | changes
+
+
+def decided(*statements: Any, action: str = INVOKE, resource: str = HELLO) -> Decision:
+    return parse(policy(*statements)).decide(action, resource)
+
+
+# --- Refused ---
+
+REFUSED: dict[str, tuple[Any, list[str]]] = {
+    "no object": ([], ["policy"]),
+    "null": (None, ["policy"]),
+    "a string": ('{"Version": "2012-10-17"}', ["policy"]),
+    "nothing": ({}, ["Version", "Statement"]),
+    "no version": ({"Statement": [ALLOW_ALL]}, ["Version"]),
+    "the old version": (policy(ALLOW_ALL, Version="2008-10-17"), ["Version"]),
+    "a version that is a list": (policy(ALLOW_ALL, Version=["2012-10-17"]), ["Version"]),
+    "no statement": (policy(), ["Statement"]),
+    "an element of another kind": (policy(ALLOW_ALL, Principal="*", statement=[]), ["Principal", "statement"]),
+    "a statement that is a string": (policy("allow"), ["Statement[0]"]),
+    "a statement that is null": (policy(ALLOW_ALL, None), ["Statement[1]"]),
+    "an empty statement": (policy({}), ["Statement[0].Effect", "Statement[0]", "Statement[0]"]),
+    "Condition": (policy(allow(Condition={})), ["Statement[0].Condition"]),
+    "Principal": (policy(allow(Principal="*")), ["Statement[0].Principal"]),
+    "NotPrincipal": (policy(allow(NotPrincipal="*")), ["Statement[0].NotPrincipal"]),
+    "a member in lower case": (policy(without(allow(), "Action", action="*")), ["Statement[0].action", "Statement[0]"]),
+    "no effect": (policy(without(allow(), "Effect")), ["Statement[0].Effect"]),
+    "an effect in lower case": (policy(allow(Effect="allow")), ["Statement[0].Effect"]),
+    "an effect that is a list": (policy(allow(Effect=["Allow"])), ["Statement[0].Effect"]),
+    "an effect that is an object": (policy(allow(Effect={"Allow": 1})), ["Statement[0].Effect"]),
+    "an effect that is true": (policy(allow(Effect=True)), ["Statement[0].Effect"]),
+    "no action": (policy(without(allow(), "Action")), ["Statement[0]"]),
+    "no resource": (policy(without(allow(), "Resource")), ["Statement[0]"]),
+    "Action and NotAction": (policy(allow(NotAction="x")), ["Statement[0]"]),
+    "Resource and NotResource": (policy(allow(NotResource="x")), ["Statement[0]"]),
+    "an empty list of actions": (policy(allow([])), ["Statement[0].Action"]),
+    "an empty action": (policy(allow("")), ["Statement[0].Action"]),
+    "an empty action among others": (policy(allow([INVOKE, ""])), ["Statement[0].Action"]),
+    "an action that is a number": (policy(allow(1)), ["Statement[0].Action"]),
+    "a list in a list": (policy(allow([[INVOKE]])), ["Statement[0].Action"]),
+    "a resource that is null": (policy(allow(resource=None)), ["Statement[0].Resource"]),
+    "an empty list of other resources": (
+        policy(without(allow(), "Resource", NotResource=[])),
+        ["Statement[0].NotResource"],
+    ),
+    "a policy variable": (policy(allow(resource=RUNTIMES + "${aws:username}")), ["Statement[0].Resource"]),
+    "faults in several statements": (
+        policy(allow(Effect="No"), allow(), allow(Condition={})),
+        ["Statement[0].Effect", "Statement[2].Condition"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_policy_that_is_not_served_whole_is_refused_with_every_fault(name: str):
+    document, faults = REFUSED[name]
+    assert [fault.name for fault in check(document)] == faults
+    with pytest.raises(ValueError, match=r".") as caught:
+        parse(document)
+    assert all(fault in str(caught.value) for fault in faults)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from(["Allow", "2012-10-17", "*"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Version", "Statement", "Effect", "Action", "NotAction", "Resource", "NotResource"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON)
+def test_any_document_is_refused_or_decides(document: Any):
+    if check(document):
+        with pytest.raises(ValueError, match=r"."):
+            parse(document)
+    else:
+        assert parse(document).decide(INVOKE, HELLO) in Decision
+
+
+# --- Decided ---
+
+
+def test_what_no_statement_speaks_of_is_not_allowed():
+    assert decided(allow(resource=RUNTIMES + "other-AbCdEf1234")) is NOT_ALLOWED
+    assert decided(allow("bedrock-agentcore:GetAgentRuntime")) is NOT_ALLOWED
+
+
+def test_what_a_statement_allows_is_allowed():
+    assert decided(allow()) is ALLOWED
+
+
+@pytest.mark.parametrize("statements", [(ALLOW_ALL, deny()), (deny(), ALLOW_ALL), (allow(), deny("*", "*"), allow())])
+def test_an_explicit_deny_wins_wherever_it_stands(statements: tuple[Any, ...]):
+    assert decided(*statements) is DENIED
+
+
+def test_a_deny_that_speaks_of_something_else_denies_nothing():
+    assert decided(ALLOW_ALL, deny(resource=ENDPOINT), deny("bedrock-agentcore:DeleteAgentRuntime", "*")) is ALLOWED
+
+
+def test_a_deny_alone_allows_nothing():
+    assert decided(deny("bedrock-agentcore:Delete*", "*")) is NOT_ALLOWED
+
+
+def test_one_statement_may_stand_without_a_list():
+    assert parse(policy(Statement=allow())).decide(INVOKE, HELLO) is ALLOWED
+
+
+def test_any_of_several_actions_and_resources_is_enough():
+    statement = allow(["bedrock-agentcore:GetAgentRuntime", INVOKE], [ENDPOINT, HELLO])
+    assert decided(statement) is ALLOWED
+    assert decided(statement, action="bedrock-agentcore:DeleteAgentRuntime") is NOT_ALLOWED
+
+
+def test_ids_of_policies_and_statements_mean_nothing():
+    assert parse(policy(allow(Sid="Deny"), Id="x")).decide(INVOKE, HELLO) is ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("action", "decision"), [(INVOKE, NOT_ALLOWED), ("bedrock-agentcore:GetAgentRuntime", ALLOWED)]
+)
+def test_notaction_speaks_of_every_other_action(action: str, decision: Decision):
+    statement = without(allow(), "Action", NotAction=[INVOKE, "bedrock-agentcore:Delete*"])
+    assert decided(statement, action=action) is decision
+
+
+@pytest.mark.parametrize(("resource", "decision"), [(HELLO, NOT_ALLOWED), (ENDPOINT, ALLOWED)])
+def test_notresource_speaks_of_every_other_resource(resource: str, decision: Decision):
+    assert decided(without(allow(), "Resource", NotResource=HELLO), resource=resource) is decision
+
+
+def test_a_deny_of_notresource_leaves_that_resource_alone():
+    denial = without(deny(), "Resource", NotResource=HELLO)
+    assert decided(ALLOW_ALL, denial) is ALLOWED
+    assert decided(ALLOW_ALL, denial, resource=ENDPOINT) is DENIED
+
+
+def test_actions_are_compared_without_case():
+    assert decided(allow("Bedrock-AgentCore:invokeagentRUNTIME")) is ALLOWED
+    assert decided(ALLOW_ALL, deny("BEDROCK-AGENTCORE:INVOKE*")) is DENIED
+
+
+def test_resources_are_compared_with_case():
+    assert decided(allow(resource=HELLO.upper())) is NOT_ALLOWED
+    assert decided(allow(resource=HELLO.lower())) is NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "matches"),
+    [
+        ("*", "", True),
+        ("*", "a\nb", True),
+        ("**", "abc", True),
+        ("a*", "a", True),
+        ("a*", "ba", False),
+        ("*a", "ab", False),
+        ("a*c", "abbbc", True),
+        ("a*c", "abbb", False),
+        ("a*bc", "abcbc", True),
+        ("a*b*c", "a-b-b-c", True),
+        ("a*b*c", "acb", False),
+        ("aba*aba", "aba", False),
+        ("aba*aba", "ababa", False),
+        ("a*ab*b", "ab", False),
+        ("?", "a", True),
+        ("?", "", False),
+        ("?", "ab", False),
+        ("a?c", "a\nc", True),
+        ("*?", "", False),
+        ("?*?", "ab", True),
+        ("a.c", "abc", False),
+        ("a+", "aa", False),
+        ("[ab]", "a", False),
+        ("(a|b)", "a", False),
+        ("a\\d", "a1", False),
+        ("^a$", "a", False),
+        ("a", "a\n", False),
+        ("$*", "$x", True),
+    ],
+)
+def test_star_is_any_text_question_mark_any_character_and_nothing_else_is_special(
+    pattern: str, text: str, matches: bool
+):
+    assert decided(allow("*", pattern), resource=text) is (ALLOWED if matches else NOT_ALLOWED)
+
+
+@given(st.text("ab*?", min_size=1, max_size=8), st.text("ab", max_size=8))
+def test_a_pattern_matches_what_a_shell_would_match(pattern: str, text: str):
+    allowed = decided(allow("*", pattern), resource=text) is ALLOWED
+    assert allowed is fnmatch.fnmatchcase(text, pattern)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.sampled_from(["*", "*a", "*?", "a*", "**a", "*aa"]), min_size=10, max_size=60), st.sampled_from("ba"))
+def test_no_pattern_of_many_stars_hangs(parts: list[str], end: str):
+    pattern = "".join(parts) + end + "c"
+    assert decided(allow("*", pattern), resource="a" * 400 + "b") is NOT_ALLOWED
+
+
+# --- Several resources ---
+
+
+@pytest.mark.parametrize(
+    ("statements", "decision"),
+    [
+        ([allow(resource=[HELLO, ENDPOINT])], ALLOWED),
+        ([allow(resource=HELLO + "*")], ALLOWED),
+        ([allow(resource=HELLO)], NOT_ALLOWED),
+        ([allow(resource=ENDPOINT)], NOT_ALLOWED),
+        ([ALLOW_ALL, deny(resource=ENDPOINT)], DENIED),
+        ([ALLOW_ALL, deny(resource=HELLO)], DENIED),
+    ],
+)
+def test_each_of_several_resources_must_be_allowed(statements: list[Any], decision: Decision):
+    assert parse(policy(*statements)).decide_all(INVOKE, (HELLO, ENDPOINT)) is decision
+
+
+def test_no_resource_at_all_is_not_allowed():
+    assert parse(policy(ALLOW_ALL)).decide_all(INVOKE, ()) is NOT_ALLOWED
