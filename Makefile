@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
-SYNC := $(UV) pip sync --python $(BIN)/python --require-hashes
+SYNC := $(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint bench node-parts requirements clean

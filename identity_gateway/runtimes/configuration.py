@@ -52,7 +52,7 @@ def checked(asked: Document) -> Document:
     names = asked.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
     lifecycle = _lifecycle(asked.get("lifecycleConfiguration", {}))
     faults = [
-        *_check_artifact(asked["agentRuntimeArtifact"]),
+        *_check_artifact(asked["agentRuntimeArtifact"], asked.get("protocolConfiguration", {}).get("port")),
         *(_check_authorizer(authorizer) if authorizer is not None else ()),
         *headers.check_allowlist(names, bearer=authorizer is not None),
         *_check_lifecycle(lifecycle),
@@ -66,16 +66,18 @@ def checked(asked: Document) -> Document:
     return asked | {"lifecycleConfiguration": lifecycle}
 
 
-def _check_artifact(artifact: Document) -> list[FieldError]:
+def _check_artifact(artifact: Document, port: int | None) -> list[FieldError]:
     if "containerConfiguration" not in artifact:
         return [FieldError("agentRuntimeArtifact", "must name a running agent: this gateway does not run code")]
     url = artifact["containerConfiguration"]["containerUri"]
     if not url.startswith(("http://", "https://")):
         return [FieldError(_CONTAINER, "must be the http(s) URL of a running agent: this gateway does not run images")]
     try:
-        Origin.from_url(url)
+        origin, _ = Origin.from_url(url)
     except ValueError as error:
         return [FieldError(_CONTAINER, str(error))]
+    if port not in (None, origin.port):
+        return [FieldError("protocolConfiguration.port", f"must be the port of the containerUri, {origin.port}")]
     return []
 
 
