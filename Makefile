@@ -2,7 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-UV := UV_PYTHON_DOWNLOADS=never $(BIN)/uv --quiet
+# uv brings its own certificate authorities; where the system has some, those are right (proxies, mirrors).
+SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
+UV := UV_PYTHON_DOWNLOADS=never UV_SYSTEM_CERTS=$(SYSTEM_CERTS) $(BIN)/uv --quiet
 SYNC := $(UV) pip sync --compile-bytecode --python $(BIN)/python --require-hashes
 
 .DEFAULT_GOAL := help
