@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -102,6 +102,15 @@ class AccessKeys:
         async with self._records.write() as transaction:
             if not await transaction.delete(AccessKey, account=self._account, id=key_id):
                 raise NotFound(f"There is no access key {key_id}.")
+
+    async def reseal(self) -> None:
+        """Seal anew, under the first master key, what another one sealed: then that one can be given up."""
+        async with self._records.write() as transaction:
+            for record in await transaction.list(AccessKey, account=self._account):
+                if not self._sealer.is_current(record.sealed_secret):
+                    sealed = self._seal(record.id, self._unseal(record))
+                    await transaction.delete(AccessKey, account=self._account, id=record.id)
+                    await transaction.create(replace(record, sealed_secret=sealed))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -92,6 +92,8 @@ async def open_state(settings: Settings, *, clock: Clock = time.time) -> AsyncIt
         stack.push_async_callback(records.close)
         await _check_master_key(records, master_keys, realm.account)
         access_keys = AccessKeys(records, Sealer(master_keys, "access-keys"), realm.account, clock=clock)
+        if len(master_keys) > 1:
+            await access_keys.reseal()
         root_secret = _secret(settings.root_secret_access_key)
         if settings.root_access_key_id and root_secret:
             access_keys.use_root(settings.root_access_key_id, root_secret)
@@ -247,7 +249,7 @@ def _using(what: str) -> Iterator[None]:
 
 
 async def _check_master_key(records: Records, master_keys: tuple[bytes, ...], account: str) -> None:
-    """Refuse to start with a master key that does not open what this database holds."""
+    """Refuse to start with a master key that does not open what this database holds; seal the check anew if it ages."""
     sealer, name = Sealer(master_keys, "key-check"), "master-key"
     place = (account, "key_check", name, "sealed")
     async with records.read() as transaction:
@@ -262,8 +264,12 @@ async def _check_master_key(records: Records, master_keys: tuple[bytes, ...], ac
     try:
         sealer.open(kept.sealed, place=place)
     except Unsealable:
-        message = "the master key is not the one that this database was first used with (MASTER_KEY, or master.key)"
+        message = "the master key is not the one that this database was last used with (MASTER_KEY, or master.key)"
         raise SettingsError(message) from None
+    if not sealer.is_current(kept.sealed):
+        async with records.write() as transaction:
+            await transaction.delete(KeyCheck, account=account, name=name)
+            await transaction.create(KeyCheck(account, name, sealer.seal(b"identity-gateway", place=place)))
 
 
 def _ephemeral(settings: Settings) -> Ephemeral:

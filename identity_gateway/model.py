@@ -168,7 +168,7 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True)
 class KeyCheck:
-    """A sealed constant: it opens only under the master key that this database was first used with."""
+    """A sealed constant: it opens only under the master key that this database was last used with."""
 
     account: str
     name: str

@@ -69,6 +69,10 @@ class Sealer:
         except InvalidTag:
             raise Unsealable from None
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the first master key sealed this. What another one sealed is sealed anew before that one goes."""
+        return len(sealed) > _HEAD.size and _HEAD.unpack(sealed[: _HEAD.size])[1] == self._sealing_id
+
     def _derive(self, key_id: bytes, period: int) -> AESGCM:
         info = b"identity-gateway/" + self._purpose + struct.pack(">I", period)
         return AESGCM(HKDF(SHA256(), 32, salt=None, info=info).derive(self._masters[key_id]))

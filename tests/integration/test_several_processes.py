@@ -111,7 +111,7 @@ def test_a_gateway_with_another_master_key_refuses_the_database_and_says_why(pos
             other.kill()
             log = other.log
             shutil.rmtree(other.folder)
-    assert (code, "the master key is not the one that this database was first used with" in log) == (3, True)
+    assert (code, "the master key is not the one that this database was last used with" in log) == (3, True)
     assert ("Traceback" in log, OTHER_MASTER_KEY in log) == (False, False)
 
 
