@@ -51,11 +51,12 @@ class Discovery:
     def _metadata_url(self, asked: Document) -> str:
         identifier = quote(asked["agentRuntimeArn"], safe="")
         path = f"/runtimes/{identifier}/invocations/.well-known/oauth-protected-resource"
-        return self._base_url + path + _query_of(asked, qualifier=asked.get("qualifier", "DEFAULT"))
+        return self._base_url + path + _query_of(asked)
 
 
-def _query_of(asked: Document, **given: str) -> str:
-    names = {name: asked[name] for name in ("qualifier", "accountId") if name in asked} | given
+def _query_of(asked: Document) -> str:
+    """Return the query that the client used: the resource in the metadata must be its URL (RFC 9728 §3.3)."""
+    names = {name: asked[name] for name in ("qualifier", "accountId") if name in asked}
     return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in names.items()) if names else ""
 
 

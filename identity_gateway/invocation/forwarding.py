@@ -97,7 +97,8 @@ class Forwarding:
 
     def _deadline_of(self, response: UpstreamResponse) -> float:
         streams = any(
-            name == b"content-type" and value.startswith(b"text/event-stream") for name, value in response.headers
+            name == b"content-type" and value.lower().startswith(b"text/event-stream")
+            for name, value in response.headers
         )
         patience = self._timeouts.stream if streams else self._timeouts.sync
         return asyncio.get_running_loop().time() + patience
@@ -114,7 +115,7 @@ def _agent_failure(error: UpstreamError) -> GatewayError:
         FailureKind.TIMEOUT: "The agent did not answer in time.",
         FailureKind.REFUSED: "The agent does not accept connections.",
         FailureKind.UNREACHABLE: "The agent cannot be reached.",
-        FailureKind.TLS: "The agent's certificate was not accepted.",
+        FailureKind.TLS: "The agent offers no TLS connection that this gateway trusts.",
         FailureKind.CLOSED: "The agent closed the connection before its answer was complete.",
         FailureKind.FORBIDDEN_ADDRESS: "The agent's address is one that this gateway does not call.",
     }

@@ -97,8 +97,9 @@ def test_the_challenge_names_the_endpoint_that_was_asked_for(gateway: RunningGat
     assert challenge(response)["resource_metadata"].endswith(f"{METADATA}?qualifier=PROD")
 
 
-def test_a_call_without_a_qualifier_is_challenged_for_the_default_endpoint(gateway: RunningGateway, guarded: str):
-    assert challenge(post(gateway, guarded, None, query=""))["resource_metadata"].endswith("?qualifier=DEFAULT")
+def test_the_metadata_names_the_very_url_of_a_call_without_a_qualifier(gateway: RunningGateway, guarded: str):
+    metadata = get(challenge(post(gateway, guarded, None, query=""))["resource_metadata"]).json()
+    assert metadata["resource"] == gateway.invocation_url(guarded, query="")
 
 
 def test_the_challenge_names_the_scopes_as_clients_ask_for_them(gateway: RunningGateway, scoped: str):

@@ -29,7 +29,7 @@ from tests.callers import guarded_by, post, token_of
 from tests.fakes.agent import ScriptedAgent, answer, read_request
 from tests.fakes.authority import Authority
 from tests.fakes.issuer import FakeIssuer
-from tests.gateways import ACCOUNT, REGION, RunningGateway, free_port, fresh_name, register, running_gateway
+from tests.gateways import ACCOUNT, REGION, RunningGateway, free_port, register, running_gateway
 
 SESSION = "X-Amzn-Bedrock-AgentCore-Runtime-Session-Id"
 CUSTOM = "X-Amzn-Bedrock-AgentCore-Runtime-Custom-Tenant"
@@ -457,10 +457,13 @@ def test_the_agent_receives_one_token_under_both_names(gateway: RunningGateway, 
     assert len(first) == 1
 
 
-def test_the_token_tells_an_agent_nothing(gateway: RunningGateway, agent: Agent, guarded: str, token: str):
+def test_the_token_tells_an_agent_nothing(
+    gateway: RunningGateway, agent: Agent, guarded: str, jwt_issuer: FakeIssuer, token: str
+):
     post(gateway, guarded, token)
     sealed = base64.urlsafe_b64decode(values(agent, WAT[0])[0])
-    assert not any(secret in sealed for secret in (b"ada", b"jwt", token.encode(), guarded.rpartition("/")[2].encode()))
+    secrets = (jwt_issuer.issuer, token, token.split(".")[1], guarded.rpartition("/")[2])
+    assert not any(secret.encode() in sealed for secret in secrets)
 
 
 def test_two_calls_get_two_tokens(gateway: RunningGateway, agent: Agent, signed: str):
@@ -690,20 +693,25 @@ async def test_an_agent_with_a_certificate_for_another_place_is_not_called(
 ):
     async with ScriptedAgent(answer(b"{}"), context=authority.serve(certified)) as other:
         told = await asyncio.to_thread(refused, trusting, register(trusting, str(other.origin)))
-        assert told == (424, "RuntimeClientError", "The agent's certificate was not accepted.")
+        assert told == (424, "RuntimeClientError", "The agent offers no TLS connection that this gateway trusts.")
         assert other.requests == []
 
 
 async def test_an_agent_of_an_authority_that_nobody_trusts_is_not_called(gateway: RunningGateway, authority: Authority):
     async with ScriptedAgent(answer(b"{}"), context=authority.serve("127.0.0.1")) as other:
         told = await asyncio.to_thread(refused, gateway, register(gateway, str(other.origin)))
-        assert told == (424, "RuntimeClientError", "The agent's certificate was not accepted.")
+        assert told == (424, "RuntimeClientError", "The agent offers no TLS connection that this gateway trusts.")
         assert other.requests == []
 
 
 async def test_an_agent_that_is_registered_with_tls_is_never_called_without(trusting: RunningGateway):
-    async with ScriptedAgent(answer(b"{}")) as plain:
-        arn = register(trusting, f"https://127.0.0.1:{plain.port}", name=fresh_name())
-        told = await asyncio.to_thread(refused, trusting, arn)
-        assert told[:2] == (424, "RuntimeClientError")
-        assert plain.requests == []
+    heard = []
+
+    async def plain_server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(65536))
+        writer.write(answer(status=b"400 Bad Request"))
+
+    async with ScriptedAgent(plain_server) as plain:
+        told = await asyncio.to_thread(refused, trusting, register(trusting, f"https://127.0.0.1:{plain.port}"))
+    assert told == (424, "RuntimeClientError", "The agent offers no TLS connection that this gateway trusts.")
+    assert [b"POST" in said for said in heard] == [False]
