@@ -126,7 +126,7 @@ def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     sys.exit(0 if all(verdict.startswith("ok") for _, verdict in found) else 1)
 
 
-@cli.command()
+@cli.command(epilog="Example: identity-gateway version")
 def version() -> None:
     """Print the version."""
     print(__version__)
@@ -177,7 +177,7 @@ def _with_state(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any,
 def _policy(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _fail(f"{path} is not a JSON file: {error.__class__.__name__}")
     if not isinstance(document, dict):
         _fail(f"{path} does not hold a JSON object")

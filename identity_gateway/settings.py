@@ -21,6 +21,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from identity_gateway.egress import Egress
+
 PREFIX = "IDENTITY_GATEWAY_"
 CONFIG = PREFIX + "CONFIG"
 
@@ -144,6 +146,16 @@ class Settings(BaseSettings):
             message = "must be networks separated by commas, like 10.0.0.0/8"
             raise ValueError(message) from None
 
+    @field_validator("egress_allow")
+    @classmethod
+    def _may_be_allowed(cls, value: Any) -> Any:
+        try:
+            Egress(value)
+        except ValueError:
+            message = "must not hold link-local, multicast and metadata addresses: they are never reached"
+            raise ValueError(message) from None
+        return value
+
     @field_validator("public_url")
     @classmethod
     def _is_base_url(cls, value: str) -> str:
@@ -207,7 +219,7 @@ def load(**given: Any) -> Settings:
     """Read the settings; what is `given` (from the command line) comes first. Raises SettingsError."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {name + "_FILE" for name in known} | {CONFIG}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
     if unknown:
         raise SettingsError("unknown setting: " + ", ".join(unknown))
     try:

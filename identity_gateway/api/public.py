@@ -14,7 +14,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from identity_gateway import __version__
-from identity_gateway.errors import GatewayError
 from identity_gateway.model import Secret
 
 OPEN_DOORS = {
@@ -40,7 +39,7 @@ class Lifecycle:
         for name, check in self.checks.items():
             try:
                 await check()
-            except GatewayError:
+            except Exception:  # noqa: BLE001 - whatever it is, the part is not ready
                 names.append(name)
         return names
 

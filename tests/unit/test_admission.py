@@ -91,9 +91,7 @@ async def test_a_record_of_a_refusal_holds_no_signature(admission: Admission, re
     assert signature not in repr(await kept(records))
 
 
-async def test_a_key_that_may_nothing_is_refused_by_name(
-    admission: Admission, keys: AccessKeys, records: SqlRecords
-):
+async def test_a_key_that_may_nothing_is_refused_by_name(admission: Admission, keys: AccessKeys, records: SqlRecords):
     key = await keys.create("ci")
     with pytest.raises(AccessDenied):
         await admit(admission, signed_by(key), RUNTIME, ENDPOINT)
@@ -149,9 +147,7 @@ async def test_an_admin_is_admitted_once_the_record_is_kept(admission: Admission
     assert (record.request_id, record.source) == ("id-1", "203.0.113.7")
 
 
-async def test_a_policy_that_covers_every_resource_admits(
-    admission: Admission, keys: AccessKeys, records: SqlRecords
-):
+async def test_a_policy_that_covers_every_resource_admits(admission: Admission, keys: AccessKeys, records: SqlRecords):
     key = await keys.create("ci", policy=policy("Allow", RUNTIME + "*"))
     await admit(admission, signed_by(key), RUNTIME, ENDPOINT)
     assert [(record.decision, record.reason) for record in await kept(records)] == [(ALLOWED, "identity policy")]

@@ -30,7 +30,9 @@ async def audit(records: SqlRecords, clock: Clock) -> AsyncIterator[Audit]:
 
 
 def decided(name: str = "somebody", **changes) -> Decided:
-    return Decided(**{"principal": name, "action": "Do", "resource": "arn:x", "decision": ALLOWED, "reason": "r"} | changes)
+    return Decided(
+        **{"principal": name, "action": "Do", "resource": "arn:x", "decision": ALLOWED, "reason": "r"} | changes
+    )
 
 
 async def kept(records: SqlRecords) -> list[AuditRecord]:
@@ -58,9 +60,7 @@ def break_database(tmp_path: Path) -> None:
 
 def batches() -> tuple[float, float]:
     """Return how many commits there were so far, and how many records were in them."""
-    count, total = (
-        REGISTRY.get_sample_value(f"identity_gateway_audit_batch_size_{name}") for name in ("count", "sum")
-    )
+    count, total = (REGISTRY.get_sample_value(f"identity_gateway_audit_batch_size_{name}") for name in ("count", "sum"))
     return count or 0, total or 0
 
 
@@ -149,9 +149,7 @@ async def test_no_commit_is_larger_than_the_batch(audit: Audit, records: SqlReco
     assert len(await kept(records)) == 450
 
 
-async def test_a_caller_who_is_cancelled_does_not_disturb_the_others(
-    audit: Audit, records: SqlRecords, tmp_path: Path
-):
+async def test_a_caller_who_is_cancelled_does_not_disturb_the_others(audit: Audit, records: SqlRecords, tmp_path: Path):
     with busy(tmp_path):
         leaving, staying = (asyncio.create_task(audit.record(decided(name))) for name in ("leaving", "staying"))
         assert await waits(staying)

@@ -19,10 +19,16 @@ COMMON_CODES = {
 }
 """Codes that every AWS service answers with and no model lists, and one of EC2's for what it does not serve."""
 
-CLASSES = {kind.__name__: kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)}
-LINE = re.compile(r"(?P<indent>[│ ]*)(?:[├└]─ )?(?P<name>[A-Z]\w+) +(?P<status>[0-9]{3})? *(?P<code>[A-Z]\w+(?:Exception|Error))?")
+CLASSES = {
+    kind.__name__: kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, GatewayError)
+}
+LINE = re.compile(
+    r"(?P<indent>[│ ]*)(?:[├└]─ )?(?P<name>[A-Z]\w+) +(?P<status>[0-9]{3})? *(?P<code>[A-Z]\w+(?:Exception|Error))?"
+)
 INSTANCES = [
-    errors.InsufficientScope(("read",), reason="precise") if kind is errors.InsufficientScope else kind("public", reason="precise")
+    errors.InsufficientScope(("read",), reason="precise")
+    if kind is errors.InsufficientScope
+    else kind("public", reason="precise")
     for kind in CLASSES.values()
 ]
 

@@ -100,9 +100,7 @@ async def test_an_effect_that_always_loses_its_race_is_a_conflict(
 # --- Done once ---
 
 
-async def test_the_same_request_has_its_effect_once_and_the_same_answer(
-    idempotency: Idempotency, records: SqlRecords
-):
+async def test_the_same_request_has_its_effect_once_and_the_same_answer(idempotency: Idempotency, records: SqlRecords):
     effect = Counted()
     first = await idempotency.run("Create", asked(tags={"a": "b", "c": "d"}), effect)
     again = await idempotency.run("Create", asked(tags={"c": "d", "a": "b"}), effect)

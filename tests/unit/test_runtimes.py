@@ -10,7 +10,7 @@ from identity_gateway.errors import ValidationFailed
 from identity_gateway.model import AgentRuntimeEndpoint, AgentRuntimeVersion, Realm
 from identity_gateway.records.connect import open_engines
 from identity_gateway.records.sql import SqlRecords
-from identity_gateway.runtimes import RuntimeConfiguration, Routes, routing
+from identity_gateway.runtimes import Routes, RuntimeConfiguration, routing
 from identity_gateway.runtimes.configuration import checked
 from identity_gateway.runtimes.routing import Name
 from identity_gateway.upstream import Origin
@@ -225,7 +225,9 @@ def test_an_arn_beside_another_account_names_nothing():
     assert name(ARN, account="111111111111") is None
 
 
-@pytest.mark.parametrize("identifier", ["hello", "hello-AbCdEf123", ID + "\n", f"{ID}/runtime-endpoint/live", "../x", ""])
+@pytest.mark.parametrize(
+    "identifier", ["hello", "hello-AbCdEf123", ID + "\n", f"{ID}/runtime-endpoint/live", "../x", ""]
+)
 def test_an_id_that_cannot_be_one_names_nothing(identifier: str):
     assert name(identifier, account=ACCOUNT) is None
 
@@ -321,9 +323,7 @@ async def test_an_endpoint_that_was_deleted_is_gone_at_once(routes: Routes, reco
     assert await host(routes) is None
 
 
-async def test_remembered_versions_are_bounded(
-    routes: Routes, records: SqlRecords, monkeypatch: pytest.MonkeyPatch
-):
+async def test_remembered_versions_are_bounded(routes: Routes, records: SqlRecords, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(routing, "_REMEMBERED", 2)
     for version in range(1, 5):
         await put(records, version=version, url=f"http://v{version}.test")

@@ -5,9 +5,13 @@ import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -143,6 +147,18 @@ def test_each_period_has_a_key_of_its_own():
     assert periods == [bytes([0, 0, 0, 9]), bytes([0, 0, 0, 9]), bytes([0, 0, 0, 10])]
     with pytest.raises(Unsealable):  # the period stands in the value, and is bound to it
         HOURLY.open(sealed[0][:5] + periods[2] + sealed[0][9:], place=PLACE)
+
+
+@pytest.mark.parametrize("now", [0.0, 9.5 * HOUR])
+def test_a_sealed_value_is_what_it_was_in_every_version_before(now: float):
+    """Values that were sealed by an older gateway must open: key, additional data and layout do not change."""
+    sealed = HOURLY.seal(b"the secret", place=("000000000000", "é"), now=now)
+    head, nonce, ciphertext = sealed[:9], sealed[9:21], sealed[21:]
+    period = int(now // HOUR).to_bytes(4)
+    assert head == b"\x01" + sha256(b"identity-gateway/key-id" + KEY).digest()[:4] + period
+    key = HKDF(SHA256(), 32, salt=None, info=b"identity-gateway/vault" + period).derive(KEY)
+    bound = head + b"\0\0\0\x0c000000000000" + b"\0\0\0\x02" + "é".encode()
+    assert AESGCM(key).decrypt(nonce, ciphertext, bound) == b"the secret"
 
 
 def test_a_value_of_an_earlier_period_opens():

@@ -136,6 +136,12 @@ def test_no_error_repeats_a_secret_whatever_its_source(given, toml, tmp_path: Pa
     assert SECRET not in refusal()
 
 
+def test_settings_that_are_refused_where_they_are_made_do_not_repeat_a_secret():
+    with pytest.raises(ValueError, match="together") as caught:
+        Settings(root_access_key_id="hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("half", ["ROOT_ACCESS_KEY_ID", "ROOT_SECRET_ACCESS_KEY", "TLS_CERT_FILE", "TLS_KEY_FILE"])
 def test_half_of_a_pair_is_refused(given, half: str):
     given(**{half: "long-enough"})
@@ -209,6 +215,12 @@ def test_an_egress_network_that_is_none_is_refused(given, value: str):
     assert value not in text
 
 
+@pytest.mark.parametrize("value", ["169.254.0.0/16", "10.0.0.0/8,169.254.169.254", "224.0.0.1", "fe80::/64"])
+def test_an_egress_network_that_is_never_reached_is_refused(given, value: str):
+    given(EGRESS_ALLOW=value)
+    assert "EGRESS_ALLOW: Value error, must not hold link-local" in refusal()
+
+
 def test_a_file_that_does_not_exist_is_named_by_its_setting(given, tmp_path: Path):
     given(MASTER_KEY_FILE=str(tmp_path / SECRET))
     assert refusal() == "IDENTITY_GATEWAY_MASTER_KEY_FILE cannot be read: FileNotFoundError"
@@ -257,13 +269,15 @@ def test_without_anything_given_the_defaults_hold():
 def test_the_command_line_comes_before_the_environment_before_a_named_file_before_the_configuration(
     given, toml, tmp_path: Path
 ):
-    names = ("account_id", "region", "host", "log_level")
-    toml("".join(f'{name} = "{value}"\n' for name, value in zip(names, ("4" * 12, "eu-west-4", "h4", "error"))))
-    (tmp_path / "three").write_text("eu-west-3")
-    given(ACCOUNT_ID_FILE=str(tmp_path / "three"), REGION_FILE=str(tmp_path / "three"))
-    given(ACCOUNT_ID="2" * 12, HOST="h2")
-    loaded = load(account_id="1" * 12, host=None)
-    assert [getattr(loaded, name) for name in names] == ["1" * 12, "eu-west-3", "h2", "error"]
+    names = ["public_url", "region", "host", "log_level"]
+    urls = dict.fromkeys(names, "http://toml") | {"region": "eu-toml-1", "log_level": "error"}
+    toml("".join(f'{name} = "{value}"\n' for name, value in urls.items()))
+    for name, content in {"public_url": "http://file", "region": "eu-file-1", "host": "file"}.items():
+        (tmp_path / name).write_text(content)
+        given(**{f"{name.upper()}_FILE": str(tmp_path / name)})
+    given(PUBLIC_URL="http://environment", REGION="eu-environment-1")
+    loaded = load(public_url="http://option", region=None)
+    assert [getattr(loaded, name) for name in names] == ["http://option", "eu-environment-1", "file", "error"]
 
 
 def test_a_setting_that_is_empty_in_the_environment_is_not_given(given):

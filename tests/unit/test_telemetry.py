@@ -90,7 +90,14 @@ def test_the_words_around_a_credential_stay():
 
 
 def test_a_long_line_of_almost_credentials_is_read_in_one_pass():
-    for text in ("://" + ":" * 100_000, "eyJ" * 50_000, "bearer " * 20_000, "-----BEGIN " * 10_000, "a_" * 50_000, "a" * 200_000):
+    for text in (
+        "://" + ":" * 100_000,
+        "eyJ" * 50_000,
+        "bearer " * 20_000,
+        "-----BEGIN " * 10_000,
+        "a_" * 50_000,
+        "a" * 200_000,
+    ):
         assert len(redacted(event=text)["event"]) <= len(text)
 
 

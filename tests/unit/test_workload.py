@@ -50,10 +50,11 @@ def test_a_token_does_not_open_from_its_fifteenth_minute_on(tokens: WorkloadToke
     assert caught.value.reason == "token expired"
 
 
-def test_a_token_does_not_open_in_another_account(tokens: WorkloadTokens, clock: Clock):
-    foreign = WorkloadTokens(SEALER, OTHER_ACCOUNT, clock=clock).mint("agent", None)
+@pytest.mark.parametrize(("ours", "theirs"), [(ACCOUNT, OTHER_ACCOUNT), (OTHER_ACCOUNT, ACCOUNT)])
+def test_a_token_does_not_open_in_another_account(clock: Clock, ours: str, theirs: str):
+    token = WorkloadTokens(SEALER, ours, clock=clock).mint("agent", None).reveal()
     with pytest.raises(AccessDenied):
-        tokens.open(foreign.reveal())
+        WorkloadTokens(SEALER, theirs, clock=clock).open(token)
 
 
 def test_a_value_that_was_sealed_for_something_else_is_no_token(tokens: WorkloadTokens, clock: Clock):

@@ -70,9 +70,7 @@ async def test_other_headers_may_stand_more_than_once():
 
 async def test_the_request_is_what_the_wire_said():
     exchange = opened(headers=(HOST, (b"x", b"\xff")))
-    assert exchange.request == Request(
-        "POST", b"/runtimes/a%2Fb/invocations", b"qualifier=x", (HOST, (b"x", b"\xff"))
-    )
+    assert exchange.request == Request("POST", b"/runtimes/a%2Fb/invocations", b"qualifier=x", (HOST, (b"x", b"\xff")))
     assert exchange.source == "203.0.113.7"
 
 

@@ -17,7 +17,7 @@ from identity_gateway.api.exchange import MAX_HEAD, Message
 from identity_gateway.app import Gateway, open_gateway
 from identity_gateway.protocol.request import Request
 from identity_gateway.settings import Settings
-from tests.fakes.agent import ReceivedRequest, ScriptedAgent, answer, read_request
+from tests.fakes.agent import ScriptedAgent, answer, read_request
 from tests.fakes.asgi import LEFT, Connection, ask, pieces, scope_of
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer
@@ -194,7 +194,11 @@ async def test_an_answer_without_content_has_no_body(world: World):
 
 
 async def test_every_answer_has_a_request_id_and_the_log_has_the_same(world: World):
-    for request in (bare("POST", "/nowhere"), bare("PUT", "/runtimes/"), signed("PUT", "http://gateway.test/runtimes/")):
+    for request in (
+        bare("POST", "/nowhere"),
+        bare("PUT", "/runtimes/"),
+        signed("PUT", "http://gateway.test/runtimes/"),
+    ):
         with capture_logs() as logs:
             answered = await world.ask(request)
         (line,) = [entry for entry in logs if entry["event"] == "request"]
@@ -247,7 +251,7 @@ async def test_a_guarded_runtime_challenges_a_caller_without_a_token(world: Worl
     arn = await world.register(guarded=True)
     answered = await world.invoke(arn)
     assert refusal(answered) == (401, b"UnauthorizedException")
-    expected = f'Bearer resource_metadata="https://gateway.test{metadata(arn)}?qualifier=DEFAULT"'
+    expected = f'Bearer resource_metadata="https://gateway.test{metadata(arn)}"'
     assert answered.headers[b"www-authenticate"] == expected.encode()
 
 
@@ -294,10 +298,11 @@ async def test_an_answer_that_the_agent_cuts_is_cut_for_the_caller_too(world: Wo
 
 
 async def test_a_caller_who_leaves_while_the_agent_works_is_not_worked_for(world: World):
-    seen: list[ReceivedRequest] = []
+    working = asyncio.Event()
 
     async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        seen.append(await read_request(reader))
+        await read_request(reader)
+        working.set()
         assert await reader.read() == b""  # the end of the connection is what this test waits for
 
     async with ScriptedAgent(script) as agent:
@@ -309,23 +314,25 @@ async def test_a_caller_who_leaves_while_the_agent_works_is_not_worked_for(world
             if not caller.received:
                 caller.received += 1
                 return pieces(b"")[0]
-            while not seen:
-                await asyncio.sleep(0.001)
+            await working.wait()
             return LEFT
 
         await world.gateway.front(request, receive, caller.send)
         await agent.finished()
-    assert (len(seen), agent.failures, caller.sent) == (1, [], [])
+    assert (agent.connections, agent.failures, caller.sent) == (1, [], [])
 
 
 async def test_a_request_that_the_end_of_the_gateway_cuts_is_answered_so(world: World):
-    async with ScriptedAgent(cut_after(b"")) as agent:
-        agent._script = lambda reader, _writer: reader.read()
+    working = asyncio.Event()
+
+    async def script(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        working.set()
+        await reader.read()
+
+    async with ScriptedAgent(script) as agent:
         arn = await world.register(agent)
-        request = signed("POST", f"http://gateway.test{invocations(arn)}")
-        task = asyncio.create_task(world.ask(request))
-        while not agent.connections:
-            await asyncio.sleep(0.001)
+        task = asyncio.create_task(world.ask(signed("POST", f"http://gateway.test{invocations(arn)}")))
+        await working.wait()
         task.cancel()
         answered = await task
     assert refusal(answered) == (503, b"ServiceUnavailableException")
@@ -334,12 +341,13 @@ async def test_a_request_that_the_end_of_the_gateway_cuts_is_answered_so(world: 
 # --- Protected resource metadata ---
 
 
-async def test_the_metadata_of_a_guarded_runtime_is_for_everybody(world: World):
+@pytest.mark.parametrize("query", ["", "?qualifier=DEFAULT"])
+async def test_the_metadata_of_a_guarded_runtime_is_for_everybody(world: World, query: str):
     arn = await world.register(guarded=True)
-    answered = await world.ask(bare("GET", metadata(arn) + "?qualifier=DEFAULT"))
+    answered = await world.ask(bare("GET", metadata(arn) + query))
     assert (answered.status, answered.headers[b"access-control-allow-origin"]) == (200, b"*")
     assert answered.json == {
-        "resource": f"https://gateway.test{invocations(arn)}?qualifier=DEFAULT",
+        "resource": f"https://gateway.test{invocations(arn)}{query}",
         "authorization_servers": [world.issuer.issuer],
         "bearer_methods_supported": ["header"],
     }

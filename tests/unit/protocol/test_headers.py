@@ -54,7 +54,9 @@ def test_every_fault_of_a_list_is_named():
     assert faults("Cookie", "x-tenant", "x-amz-date", "HOST") == [f"{FIELD}[{place}]" for place in (0, 2, 3)]
 
 
-@pytest.mark.parametrize("name", ["x-tenant", "X-Tenant-Id", "baggage", "idempotency-key", CUSTOM + "a", CUSTOM.title()])
+@pytest.mark.parametrize(
+    "name", ["x-tenant", "X-Tenant-Id", "baggage", "idempotency-key", CUSTOM + "a", CUSTOM.title()]
+)
 def test_an_ordinary_header_can_be_allow_listed(name: str):
     assert faults(name, bearer=False) == []
 

@@ -228,7 +228,9 @@ def test_a_pattern_matches_what_a_shell_would_match(pattern: str, text: str):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from(["*", "*a", "*?", "a*", "**a", "*aa"]), min_size=10, max_size=60), st.sampled_from("ba"))
+@given(
+    st.lists(st.sampled_from(["*", "*a", "*?", "a*", "**a", "*aa"]), min_size=10, max_size=60), st.sampled_from("ba")
+)
 def test_no_pattern_of_many_stars_hangs(parts: list[str], end: str):
     pattern = "".join(parts) + end + "c"
     assert decided(allow("*", pattern), resource="a" * 400 + "b") is NOT_ALLOWED
