@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from httptools import HttpParserUpgrade
 from prometheus_client import start_http_server
 from prometheus_client.multiprocess import mark_process_dead
 from uvicorn.config import STARTUP_FAILURE
@@ -32,6 +33,7 @@ _PATIENCE = 30.0
 _WORKER_SILENCE = 60
 _TOO_LARGE = b"431 Request Header Fields Too Large"
 _TOO_SLOW = b"408 Request Timeout"
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _MALFORMED = b"400 Bad Request"
 
 _SAID_BETTER = ("ASGI callable returned without", "Application startup failed")
@@ -48,6 +50,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _in_head = True
     _received = True  # the last request, to its end
     _deaf = False  # what still arrives on this connection is not read
+    _fed = 0  # bytes that the parser was given last
     _spared = 0  # bytes since the last piece of a body, or since the head was complete
     _taken = 0  # bytes of body since the rate was last checked
     _refusal = _MALFORMED
@@ -67,7 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Feed the parser; refuse what goes on and on without being a body, and a body that trickles."""
         if self._deaf:
             return
-        self._spared += len(data)
+        self._fed = len(data)
+        self._spared += self._fed
         super().data_received(data)
         if self._spared > _MAX_HEAD:
             self._refuse(_TOO_LARGE)
@@ -118,7 +122,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(self._refusal)
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: any client may offer to upgrade, and a server may ignore it (RFC 9110 §7.8)."""
+        """Ignore an offer to upgrade, as a server may (RFC 9110 §7.8). What stands behind it came too early, too."""
+        offer = sys.exception()
+        if isinstance(offer, HttpParserUpgrade) and offer.args[0] < self._fed:
+            self._refuse(_MALFORMED)
 
     def _check_head(self) -> None:
         """Raise, which the parser turns into a refusal, unless the head is one of HTTP/1.x and of bounded size."""
@@ -131,6 +138,9 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("the framing is faulty (RFC 9112 §6.1)")
         if version != "1.0" and (version != "1.1" or names.count(b"host") != 1):
             raise ValueError("not HTTP/1.1, or not exactly one Host (RFC 9112 §3.2)")
+        if self.parser.should_upgrade() and any(name in _FRAMING and value != b"0" for name, value in self.headers):
+            # The parser takes the body for what follows the upgrade: it would become the next request.
+            raise ValueError("an offer to upgrade together with a body")
 
     def _check_rate(self) -> None:
         """Refuse a body that trickles. That the application does not take it, or answers already, is not its fault."""
@@ -177,6 +187,11 @@ class BoundedProtocol(HttpToolsProtocol):
 class Workers(Multiprocess):
     """uvicorn's supervisor of several processes, with an end that callers and operators can rely on."""
 
+    def init_processes(self) -> None:
+        """Start the workers."""
+        super().init_processes()
+        self._notice_ends()
+
     def terminate_all(self) -> None:
         """Let go of the socket first: while this process held it, callers would wait for an accept that never comes."""
         for listener in self.sockets:
@@ -187,8 +202,14 @@ class Workers(Multiprocess):
         """Replace workers that died, and forget what they were doing: it is counted in the metrics."""
         before = {process.pid for process in self.processes}
         super().keep_subprocess_alive()
+        self._notice_ends()
         for pid in before - {process.pid for process in self.processes}:
             mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+    def _notice_ends(self) -> None:
+        """Close this process's copies of what workers answer on: the end of a worker is seen as the end of the line."""
+        for process in self.processes:
+            process.child_conn.close()
 
     @property
     def failed_to_start(self) -> bool:

@@ -109,13 +109,9 @@ def test_a_database_url_of_another_kind(folder: Path, url: str):
 def test_a_database_that_does_not_answer(folder: Path, workers: int):
     url = f"postgresql://user:{SECRET}@127.0.0.1:{free_port()}/db"
     code, log = start_of(folder, workers=workers, database_url=url)
-    lines = set(reason for line in log.splitlines() if (reason := line.partition('"reason": ')[2].partition(",")[0]))
-    assert (code, lines, SECRET in log, "Traceback" in log) == (
-        3,
-        {'"records: ConnectionRefusedError"'},
-        False,
-        False,
-    )
+    reasons = {line.partition('"reason": ')[2].partition(",")[0] for line in log.splitlines() if '"reason": ' in line}
+    assert (code, reasons) == (3, {'"records: ConnectionRefusedError"'})
+    assert (SECRET in log, "Traceback" in log) == (False, False)
 
 
 def test_a_redis_url_of_another_kind(folder: Path):
@@ -137,7 +133,7 @@ def test_a_certificate_that_is_not_there(folder: Path, workers: int):
 @pytest.mark.parametrize(
     ("name", "value", "expected"),
     [
-        ("port", "high", "IDENTITY_GATEWAY_PORT"),
+        ("drain_delay", "long", "IDENTITY_GATEWAY_DRAIN_DELAY"),
         ("master_key", SECRET, "master_key must be 32 bytes"),
         ("root_secret_access_key", SECRET, "must be given together"),
         ("no_such_setting", SECRET, "unknown setting: IDENTITY_GATEWAY_NO_SUCH_SETTING"),

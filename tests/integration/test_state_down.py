@@ -6,6 +6,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
@@ -120,14 +121,15 @@ def test_a_call_does_not_reach_its_agent_when_only_the_audit_table_fails(
 ):
     guard = guarded_by(jwt_issuer.discovery_url) if shown == "token" else {}
     arn = register(on_postgres, agent.url, **guard)
-    postgres.run("ALTER TABLE audit_record RENAME TO audit_record_away", "test_1")
+    database = urlsplit(on_postgres.environment["IDENTITY_GATEWAY_DATABASE_URL"]).path.removeprefix("/")
+    postgres.run("ALTER TABLE audit_record RENAME TO audit_record_away", database)
     try:
         if shown == "token":
             said = post(on_postgres, arn, token_of(jwt_issuer)).status_code
         else:
             said = refusal(lambda: on_postgres.data.invoke_agent_runtime(agentRuntimeArn=arn, payload=b"{}"))[0]
     finally:
-        postgres.run("ALTER TABLE audit_record_away RENAME TO audit_record", "test_1")
+        postgres.run("ALTER TABLE audit_record_away RENAME TO audit_record", database)
     assert (said, agent.received) == (503, [])
 
 
@@ -173,7 +175,7 @@ def test_a_call_that_meets_a_stopped_database_leaves_no_traceback_and_no_address
 ):
     control = on_postgres.control
     down.stop()
-    refusal(lambda: control.list_workload_identities())
+    refusal(control.list_workload_identities)
     assert ("Traceback" in on_postgres.log, "postgresql://" in on_postgres.log) == (False, False)
 
 
