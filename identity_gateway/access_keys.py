@@ -48,7 +48,14 @@ class AccessKeys:
         self._given_root = (record, secret)
 
     async def create(self, name: str, *, admin: bool = False, policy: Document | None = None) -> NewAccessKey:
-        """Make a key. A key that is neither `admin` nor has a `policy` may call nothing."""
+        """Make a key. A key that is neither `admin` nor has a `policy` may call nothing; one is never both."""
+        if name == ROOT:
+            raise ValidationFailed(f"The name {ROOT} is that of the key which the gateway makes itself.")
+        if admin and policy is not None:
+            raise ValidationFailed("A key is either an admin key or has a policy: a policy would not restrain it.")
+        return await self._create(name, admin=admin, policy=policy)
+
+    async def _create(self, name: str, *, admin: bool, policy: Document | None) -> NewAccessKey:
         if not _NAME.fullmatch(name):
             raise ValidationFailed("The name of an access key has 1 to 64 letters, digits or the characters _ . @ -")
         if policy is not None and (faults := policies.check(policy)):
@@ -72,7 +79,7 @@ class AccessKeys:
         if self._given_root is not None:
             return
         try:
-            made = await self.create(ROOT, admin=True)
+            made = await self._create(ROOT, admin=True, policy=None)
         except Conflict:
             async with self._records.read() as transaction:
                 found = await transaction.list(AccessKey, account=self._account, where={"name": ROOT}, limit=1)

@@ -4,15 +4,15 @@ The order is fixed: nothing of the input is looked at before the signature was v
 record of the decision is committed. Invocations of agents have their own story (`invocation`).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
 from identity_gateway.inbound import Scheme, Signatures, authorize
-from identity_gateway.model import IamPrincipal
+from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol.request import Request
 from identity_gateway.protocol.sigv4 import PresentedSignature
 
@@ -26,12 +26,27 @@ class Attempt:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class Vended:
+    """A credential that a story made, and for whom. Nobody gets it before the record of it is committed."""
+
+    output: Document = field(repr=False)
+    details: Document
+
+
 class Admission:
     """Stands before every AWS JSON operation."""
 
     def __init__(self, signatures: Signatures, audit: Audit) -> None:
         self._signatures = signatures
         self._audit = audit
+
+    async def refuse_stranger(
+        self, attempt: Attempt, presented: PresentedSignature, digest: Callable[[], Awaitable[str]]
+    ) -> None:
+        """Refuse an unknown key before its body is kept; see `Signatures.refuse_stranger`."""
+        async with self._refusals_kept(attempt):
+            await self._signatures.refuse_stranger(presented, digest)
 
     async def present(self, attempt: Attempt, request: Request) -> PresentedSignature:
         """Refuse what can be refused before the body is read."""
@@ -50,6 +65,17 @@ class Admission:
             reason = authorize(principal, attempt.action, resources)
         await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason)
 
+    async def answer(
+        self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended]
+    ) -> Document:
+        """Return what the story answers; what it refuses, and what it vends, is on record first."""
+        async with self._refusals_kept(attempt, principal.arn, resource):
+            answered = await story
+        if isinstance(answered, Vended):
+            await self._keep(attempt, principal.arn, resource, ALLOWED, "vended", answered.details)
+            return answered.output
+        return answered
+
     @asynccontextmanager
     async def _refusals_kept(
         self, attempt: Attempt, principal: str = "unknown", resource: str = "-"
@@ -60,10 +86,27 @@ class Admission:
             await self._keep(attempt, principal, resource, DENIED, _why(error))
             raise
 
-    async def _keep(self, attempt: Attempt, principal: str, resource: str, decision: str, reason: str) -> None:
+    async def _keep(
+        self,
+        attempt: Attempt,
+        principal: str,
+        resource: str,
+        decision: str,
+        reason: str,
+        details: Document | None = None,
+    ) -> None:
         telemetry.DECISIONS.labels(Scheme.SIGNATURE.value, decision).inc()
         await self._audit.record(
-            Decided(principal, attempt.action, resource, decision, reason, attempt.request_id, attempt.source)
+            Decided(
+                principal,
+                attempt.action,
+                resource,
+                decision,
+                reason,
+                attempt.request_id,
+                attempt.source,
+                details or {},
+            )
         )
 
 

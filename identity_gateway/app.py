@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -62,7 +62,7 @@ class State:
 
     records: Records
     access_keys: AccessKeys
-    master_keys: tuple[bytes, ...]
+    master_keys: tuple[bytes, ...] = field(repr=False)
     realm: Realm
 
 

@@ -14,6 +14,7 @@ import typer
 
 from identity_gateway import __version__, settings
 from identity_gateway.errors import GatewayError, Unavailable
+from identity_gateway.protocol import strictjson
 
 T = TypeVar("T")
 
@@ -176,8 +177,8 @@ def _with_state(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any,
 
 def _policy(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        document = strictjson.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
         _fail(f"{path} is not a JSON file: {error.__class__.__name__}")
     if not isinstance(document, dict):
         _fail(f"{path} does not hold a JSON object")

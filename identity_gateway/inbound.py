@@ -5,7 +5,7 @@ asked. Nothing but a matching signature or a verified token yields a principal.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -62,6 +62,14 @@ class Signatures:
         if presented.security_token is not None:
             raise sigv4.invalid_signature("a session token beside a long-term key")
         return presented
+
+    async def refuse_stranger(self, presented: sigv4.PresentedSignature, digest: Callable[[], Awaitable[str]]) -> None:
+        """Refuse an unknown key as a bad signature is refused, after the same reading, but without keeping the body.
+
+        Whoever invents a key id must not fill the memory or the disk of those who have one.
+        """
+        if await self._access_keys.find(presented.access_key_id) is None:
+            sigv4.verify_unknown(presented, await digest())
 
     async def verify(self, presented: sigv4.PresentedSignature, body_sha256: str) -> tuple[IamPrincipal, SignedRequest]:
         """Return who signed and what was signed. An unknown key and a bad signature answer alike."""

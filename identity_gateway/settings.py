@@ -66,12 +66,10 @@ class _FileSource(PydanticBaseSettingsSource):
 class Settings(BaseSettings):
     """What an operator may choose. What an administrator changes at run time is a record, not a setting."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True, env_ignore_empty=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     # Listening
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8080, ge=0, le=65535)
     public_url: str = ""
     tls_cert_file: Path | None = None
@@ -219,7 +217,7 @@ def load(**given: Any) -> Settings:
     """Read the settings; what is `given` (from the command line) comes first. Raises SettingsError."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     known |= {name + "_FILE" for name in known} | {CONFIG}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name not in known)
     if unknown:
         raise SettingsError("unknown setting: " + ", ".join(unknown))
     try:

@@ -64,7 +64,7 @@ class Spool:
             async for chunk in chunks:
                 length += len(chunk)
                 if length > max_bytes:
-                    raise ValidationFailed(f"The request body is larger than {max_bytes} bytes.", kind="CannotParse")
+                    raise _too_large(max_bytes)
                 digest.update(chunk)
                 memory += chunk
                 if len(memory) > (MEMORY_LIMIT if file is None else _BLOCK):
@@ -80,6 +80,17 @@ class Spool:
             raise
         return SpooledBody(bytes(memory), file, length, digest.hexdigest())
 
+    @staticmethod
+    async def digest(chunks: AsyncIterator[bytes], *, max_bytes: int) -> str:
+        """Read the whole body, keep none of it, and return its SHA-256. Raises ValidationFailed above `max_bytes`."""
+        digest, length = sha256(), 0
+        async for chunk in chunks:
+            length += len(chunk)
+            if length > max_bytes:
+                raise _too_large(max_bytes)
+            digest.update(chunk)
+        return digest.hexdigest()
+
     def _open(self) -> IO[bytes]:
         if sum(not file.closed for file in self._on_disk) >= self._limit:
             raise Throttled("Too many large request bodies at once. Try again.")
@@ -87,3 +98,7 @@ class Spool:
         file: IO[bytes] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - closed by SpooledBody
         self._on_disk.add(file)
         return file
+
+
+def _too_large(max_bytes: int) -> ValidationFailed:
+    return ValidationFailed(f"The request body is larger than {max_bytes} bytes.", kind="CannotParse")

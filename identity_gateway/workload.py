@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from identity_gateway.admission import Vended
 from identity_gateway.errors import AccessDenied, Conflict, InvalidToken, NotFound, ValidationFailed
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import (
@@ -163,15 +164,15 @@ class Workloads:
         shown = [{"name": row.name, "workloadIdentityArn": self._arn(row)} for row in rows]
         return {"workloadIdentities": shown, "nextToken": token}
 
-    async def get_workload_access_token(self, asked: Document) -> Document:
+    async def get_workload_access_token(self, asked: Document) -> Vended:
         """GetWorkloadAccessToken: the agent alone, no user."""
         return self._minted(await self._own(asked["workloadName"]), None)
 
-    async def get_workload_access_token_for_user_id(self, asked: Document) -> Document:
+    async def get_workload_access_token_for_user_id(self, asked: Document) -> Vended:
         """GetWorkloadAccessTokenForUserId: the agent and a user that the caller names."""
         return self._minted(await self._own(asked["workloadName"]), NamedUser(asked["userId"]))
 
-    async def get_workload_access_token_for_jwt(self, asked: Document) -> Document:
+    async def get_workload_access_token_for_jwt(self, asked: Document) -> Vended:
         """GetWorkloadAccessTokenForJWT: the agent and the user that the JWT proves. No audience is checked (AWS)."""
         workload = await self._own(asked["workloadName"])
         token = Secret(asked["userToken"])
@@ -194,8 +195,9 @@ class Workloads:
             raise _unknown(name)
         return found
 
-    def _minted(self, workload: WorkloadIdentity, user: User | None, token: Secret | None = None) -> Document:
-        return {"workloadAccessToken": self._tokens.mint(workload.name, user, token).reveal()}
+    def _minted(self, workload: WorkloadIdentity, user: User | None, token: Secret | None = None) -> Vended:
+        minted = self._tokens.mint(workload.name, user, token)
+        return Vended({"workloadAccessToken": minted.reveal()}, {"user": _user_to_json(user)})
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

@@ -32,6 +32,7 @@ from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation import Answer, Call, Discovery, Invocations
 from identity_gateway.model import Realm
 from identity_gateway.protocol.aws import Match, Services
+from identity_gateway.spool import Spool
 from identity_gateway.upstream import UpstreamError
 
 _MAX_OPERATION_BODY = 1 << 20
@@ -145,13 +146,18 @@ class Front:
         operation, request = match.operation, exchange.request
         attempt = Attempt(operation.name, exchange.request_id, exchange.source)
         presented = await self._admission.present(attempt, request)
+        await self._admission.refuse_stranger(
+            attempt, presented, lambda: Spool.digest(exchange.body(), max_bytes=_MAX_OPERATION_BODY)
+        )
         body = await exchange.read(_MAX_OPERATION_BODY)
         principal = await self._admission.authenticate(attempt, presented, sha256(body).hexdigest())
         if operation.name not in self._stories:
             raise OperationNotServed(f"{operation.name} is not served by this gateway.")
         asked = operation.parse_input(match.labels, request.raw_query, request.headers, body)
-        await self._admission.authorize(attempt, principal, SERVED[operation.name].resources(self._realm, asked))
-        result = await self._stories[operation.name](asked)
+        resources = SERVED[operation.name].resources(self._realm, asked)
+        await self._admission.authorize(attempt, principal, resources)
+        story = self._stories[operation.name](asked)
+        result = await self._admission.answer(attempt, principal, resources[-1], story)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)
 

@@ -7,12 +7,13 @@ answered with a clear error that names the operation.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from identity_gateway.admission import Vended
 from identity_gateway.model import Document, Realm
 from identity_gateway.runtimes import RuntimeEndpoints, Runtimes
 from identity_gateway.tags import Tags
 from identity_gateway.workload import Workloads
 
-Story = Callable[[Document], Awaitable[Document]]
+Story = Callable[[Document], Awaitable[Document | Vended]]
 Resources = Callable[[Realm, Document], tuple[str, ...]]
 
 

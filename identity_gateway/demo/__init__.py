@@ -47,7 +47,7 @@ def walk(*, once: bool) -> int:
     try:
         with _parts(data, client_secret) as parts:
             calls = Calls.prepare(parts.gateway, parts.agent, parts.issuer, data / "gateway", client_secret)
-            environment = calls.write_environment(FOLDER / "demo.env")
+            environment = calls.write_environment(data / "demo.env")
             for number, (title, step) in enumerate(calls.steps(), start=1):
                 _show(number, title, step)
             print(_FAREWELL.format(environment=environment, **calls.commands()))

@@ -148,7 +148,7 @@ class Calls:
             "DEMO_CLIENT": f"{CLIENT_ID}:{self.client_secret}",
         }
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()]
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.writelines(lines)
         return path
 

@@ -5,7 +5,7 @@ Nothing is recorded and nothing is forwarded here.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from identity_gateway.errors import (
     AccessDenied,
@@ -17,12 +17,17 @@ from identity_gateway.errors import (
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures, authorize
 from identity_gateway.model import Document, IamPrincipal, JwtUser, NamedUser, Realm, Secret, User
 from identity_gateway.protocol import bearer, headers
+from identity_gateway.protocol.headers import Headers
 from identity_gateway.protocol.request import Request, SignedRequest
+from identity_gateway.protocol.sigv4 import PresentedSignature
 from identity_gateway.runtimes import Route
 from identity_gateway.spool import Spool, SpooledBody
 
 MAX_BODY = 100_000_000
 """Bytes of an invocation's payload (AWS: InvokeAgentRuntime)."""
+
+_SMALL = 65_536
+"""Bytes that a stranger may make the gateway keep for a moment: less than looking its key up first would cost."""
 
 _MISMATCH = (
     "Authorization method mismatch. The agent is configured for a different authorization method than what was used in "
@@ -50,7 +55,7 @@ class Proven:
     signer: IamPrincipal | None
     user: User | None
     inbound_token: Secret | None
-    headers: headers.Headers
+    headers: Headers = field(repr=False)  # an allow-listed Authorization may be among them
     body: SpooledBody | AsyncIterator[bytes]
     length: int | None
 
@@ -122,8 +127,8 @@ class Callers:
 
     async def _proven_by_signature(self, call: Call, route: Route | None) -> Proven:
         presented = self._signatures.present(call.request)
-        _content_length(call.request)
-        body = await self._received(call)
+        length = _content_length(call.request)
+        body = await self._received(call, presented, small=length is not None and length <= _SMALL)
         try:
             principal, signed = await self._signatures.verify(presented, body.sha256)
             user_id = call.asked.get("runtimeUserId")
@@ -141,9 +146,13 @@ class Callers:
             body.close()
             raise
 
-    async def _received(self, call: Call) -> SpooledBody:
+    async def _received(self, call: Call, presented: PresentedSignature, *, small: bool) -> SpooledBody:
         try:
             async with asyncio.timeout(self._body_timeout):
+                if not small:
+                    await self._signatures.refuse_stranger(
+                        presented, lambda: Spool.digest(call.body, max_bytes=MAX_BODY)
+                    )
                 return await self._spool.receive(call.body, max_bytes=MAX_BODY)
         except TimeoutError:
             raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
@@ -154,7 +163,7 @@ def _content_length(request: Request) -> int | None:
     value = request.header(b"content-length")
     if value is None:
         return None if request.header(b"transfer-encoding") else 0
-    if request.count(b"content-length") != 1 or not value.isdigit():
+    if request.count(b"content-length") != 1 or not value.isdigit() or len(value) > 19:
         raise ValidationFailed("Content-Length is not a number.", kind="CannotParse")
     if int(value) > MAX_BODY:
         raise ValidationFailed(f"The request body is larger than {MAX_BODY} bytes.", kind="CannotParse")
@@ -171,7 +180,7 @@ async def _bounded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
-def _allowed(received: headers.Headers, allowlist: frozenset[bytes]) -> headers.Headers:
+def _allowed(received: Headers, allowlist: frozenset[bytes]) -> Headers:
     passed = headers.forwarded(received, allowlist)
     for name, value in passed:
         if name in allowlist and len(value) > headers.MAX_VALUE:
@@ -179,7 +188,7 @@ def _allowed(received: headers.Headers, allowlist: frozenset[bytes]) -> headers.
     return tuple((name, value.strip()) for name, value in passed)
 
 
-def _signed_only(passed: headers.Headers, signed: SignedRequest) -> headers.Headers:
+def _signed_only(passed: Headers, signed: SignedRequest) -> Headers:
     """Refuse an allow-listed header that the signature does not cover: it could have been added on the way."""
     for name, _ in passed:
         if name not in headers.ALWAYS_FORWARDED and signed.header(name) is None:

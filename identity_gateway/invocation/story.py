@@ -1,17 +1,21 @@
 """InvokeAgentRuntime from end to end: find the runtime, prove the caller, keep the record, let the agent answer."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
-from identity_gateway.errors import GatewayError, NotFound
+from identity_gateway.errors import Conflict, GatewayError, NotFound
 from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation.forwarding import Answer, Forwarding
 from identity_gateway.invocation.proof import Call, Callers, Proven
-from identity_gateway.model import Document
+from identity_gateway.model import Document, NamedUser
 from identity_gateway.runtimes import Route, Routes
 from identity_gateway.spool import SpooledBody
+
+_STALE_AFTER = 1.0
+"""Seconds after which a route that was looked up is looked up again before it is used."""
 
 
 class Invocations:
@@ -25,6 +29,7 @@ class Invocations:
 
     async def invoke(self, call: Call) -> Answer:
         """Answer one invocation. Every decision, also a refusal, leaves an audit record before its effect."""
+        began = asyncio.get_running_loop().time()
         scheme = scheme_of(call.request)
         resource = call.asked["agentRuntimeArn"]
         route = None
@@ -36,25 +41,40 @@ class Invocations:
             reason = self._callers.permit(proven, route)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
-            await self._keep(call, proven.principal, resource, ALLOWED, reason, scheme, route)
+            await self._still_there(route, since=began)
+            await self._keep(call, proven, resource, ALLOWED, reason, scheme, route)
         except BaseException as error:
             with _closing(proven):
                 if isinstance(error, GatewayError):
-                    who = proven.principal if proven else "unknown"
-                    await self._keep(call, who, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
+                    await self._keep(call, proven, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
             raise
         with _closing(proven):
             return await self._forwarding.forward(call, route, proven)
 
+    async def _still_there(self, route: Route, *, since: float) -> None:
+        """Look again when the body took its time: a runtime that changed meanwhile is not called by its old rules."""
+        if asyncio.get_running_loop().time() - since > _STALE_AFTER:
+            now = await self._routes.find(route.name)
+            if now is None or now.version != route.version:
+                raise Conflict("The agent runtime was changed while the request arrived. Try again.")
+
     async def _keep(
-        self, call: Call, principal: str, resource: str, decision: str, reason: str, scheme: Scheme, route: Route | None
+        self,
+        call: Call,
+        proven: Proven | None,
+        resource: str,
+        decision: str,
+        reason: str,
+        scheme: Scheme,
+        route: Route | None,
     ) -> None:
         telemetry.DECISIONS.labels(scheme.value, decision).inc()
         details: Document = {"scheme": scheme.value}
         if route is not None:
             details["version"] = route.version
-        if user := call.asked.get("runtimeUserId"):
-            details["userId"] = user
+        if proven is not None and isinstance(proven.user, NamedUser):
+            details["userId"] = proven.user.id
+        principal = proven.principal if proven else "unknown"
         decided = Decided(
             principal, "InvokeAgentRuntime", resource, decision, reason, call.request_id, call.source, details
         )

@@ -54,6 +54,8 @@ class Routes:
 
         None if the name is well-formed but cannot be one of this realm. Raises ValidationFailed otherwise.
         """
+        if qualifier is not None and not _ENDPOINT.fullmatch(qualifier):
+            raise ValidationFailed("The qualifier cannot be the name of an endpoint.")
         if not identifier.startswith("arn:"):
             return self._bare(identifier, account, qualifier or DEFAULT)
         match = self._arn.fullmatch(identifier)

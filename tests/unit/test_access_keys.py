@@ -47,6 +47,17 @@ async def test_a_key_with_a_name_that_is_none_is_refused(keys: AccessKeys, name:
         await keys.create(name)
 
 
+async def test_the_name_of_the_root_key_is_reserved(keys: AccessKeys):
+    with pytest.raises(ValidationFailed, match="root"):
+        await keys.create(ROOT, policy=POLICY)
+
+
+async def test_a_key_is_not_both_admin_and_restrained_by_a_policy(keys: AccessKeys):
+    deny = POLICY | {"Statement": {"Effect": "Deny", "Action": "*", "Resource": "*"}}
+    with pytest.raises(ValidationFailed, match="admin"):
+        await keys.create("ci", admin=True, policy=deny)
+
+
 async def test_two_keys_cannot_have_one_name(keys: AccessKeys):
     await keys.create("ci")
     with pytest.raises(Conflict):

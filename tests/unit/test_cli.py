@@ -93,6 +93,12 @@ def test_a_policy_that_is_no_json_object_is_one_sentence(run: Run, tmp_path: Pat
     assert "policy.json" in sentence(run("access-key", "create", "--name", "ci", "--policy", tmp_path / "policy.json"))
 
 
+def test_a_policy_that_says_a_thing_twice_is_not_half_obeyed(run: Run, tmp_path: Path):
+    twice = '{"Version":"2012-10-17","Statement":{"Effect":"Deny","Effect":"Allow","Action":"*","Resource":"*"}}'
+    (tmp_path / "policy.json").write_text(twice)
+    assert "policy.json" in sentence(run("access-key", "create", "--name", "ci", "--policy", tmp_path / "policy.json"))
+
+
 def test_a_policy_that_is_not_served_is_one_sentence_that_names_the_fault(run: Run, tmp_path: Path):
     statement = {"Effect": ["Allow"], "Action": "*", "Resource": "*"}
     (tmp_path / "policy.json").write_text(json.dumps({"Version": "2012-10-17", "Statement": statement}))

@@ -3,7 +3,9 @@
 import asyncio
 import datetime as dt
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -82,6 +84,52 @@ async def test_a_look_up_that_never_ends_is_given_up_at_the_deadline() -> None:
     with pytest.raises(EgressFailed, match="longer") as failure:
         await Egress(resolver=silent, total=0.05).fetch("https://keys.example/")
     assert not failure.value.maybe_sent
+
+
+async def test_a_way_out_that_is_closed_looks_nothing_up() -> None:
+    way_out = Egress(LOOPBACK)
+    await way_out.aclose()
+    with pytest.raises(EgressFailed, match="could not be looked up") as failure:
+        await way_out.fetch("http://localhost:9/")
+    assert not failure.value.maybe_sent
+
+
+async def test_closing_ends_the_look_ups_that_wait_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and [])
+    way_out = Egress(LOOPBACK, total=600)
+    asked = [asyncio.create_task(way_out.fetch(f"https://n{number}.example/")) for number in range(6)]
+    await asyncio.sleep(0)
+    await way_out.aclose()
+    ended, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    counts = len(ended), len(waiting)
+    answered.set()
+    failures = await asyncio.gather(*asked, return_exceptions=True)
+    assert (counts, {type(failure) for failure in failures}) == ((2, 4), {EgressFailed})
+
+
+async def test_look_ups_that_wait_get_their_turn_when_a_thread_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))] * 2
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and found)
+    async with FakeIssuer() as issuer:
+        way_out = Egress(LOOPBACK, total=600)
+        asked = [asyncio.create_task(way_out.fetch(f"http://n{number}.example:{issuer.port}/")) for number in range(6)]
+        await asyncio.sleep(0)
+        answered.set()
+        answers = await asyncio.gather(*asked)
+    assert [answer.status for answer in answers] == [200] * 6
+
+
+async def test_look_ups_that_were_given_up_make_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and [])
+    way_out = Egress(LOOPBACK, total=0.05)
+    for _ in range(3):
+        asked = (way_out.fetch(f"https://n{number}.example/") for number in range(4))
+        failures = await asyncio.gather(*asked, return_exceptions=True)
+    answered.set()
+    assert ["longer than" in str(failure) for failure in failures] == [True] * 4
 
 
 async def test_an_endless_body_is_cut_at_the_cap() -> None:

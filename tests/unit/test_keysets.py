@@ -296,6 +296,34 @@ async def test_the_issuer_that_was_not_used_for_longest_goes(world: World) -> No
     assert [keysets.peek(world.url + query) is not None for query in ("?1", "?2", "?3")] == [True, False, True]
 
 
+async def test_issuers_that_fail_do_not_crowd_out_one_that_answers(world: World) -> None:
+    keysets = world.replica(max_issuers=2)
+    world.issuer.vices = {f"/{number}": Vice.ERROR for number in range(5)}
+    await keysets.get(world.url)
+    for path in world.issuer.vices:
+        with pytest.raises(Unavailable):
+            await keysets.get(world.issuer.issuer + path)
+    assert keysets.peek(world.url) is not None
+
+
+async def test_the_issuer_that_failed_first_is_forgotten_first(world: World) -> None:
+    keysets = world.replica(max_issuers=2)
+    world.issuer.vices = {f"/{number}": Vice.ERROR for number in range(3)}
+    for path in ("/0", "/1", "/2", "/1", "/0"):
+        with pytest.raises(Unavailable):
+            await keysets.get(world.issuer.issuer + path)
+    assert [world.issuer.requests[path] for path in world.issuer.vices] == [2, 1, 1]
+
+
+async def test_issuers_that_are_being_asked_do_not_crowd_out_one_that_answered(world: World) -> None:
+    keysets = world.replica(max_issuers=2)
+    await keysets.get(world.url)
+    world.issuer.vices = {f"/{number}": Vice.HANG for number in range(5)}
+    asked = (keysets.get(world.issuer.issuer + path) for path in world.issuer.vices)
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert keysets.peek(world.url) is not None
+
+
 # --- Issuers ----------------------------------------------------------------------------------------------------------
 
 

@@ -280,9 +280,10 @@ def test_the_command_line_comes_before_the_environment_before_a_named_file_befor
     assert [getattr(loaded, name) for name in names] == ["http://option", "eu-environment-1", "file", "error"]
 
 
-def test_a_setting_that_is_empty_in_the_environment_is_not_given(given):
-    given(DATABASE_URL="", PORT="")
-    assert (load().database_url, load().port) == (None, 8080)
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "MASTER_KEY", "PORT", "HOST"])
+def test_a_setting_that_is_empty_in_the_environment_does_not_pass_for_one_that_is_not_given(given, name: str):
+    given(**{name: ""})
+    assert name in refusal()
 
 
 def test_a_secret_file_is_read_without_the_line_end(given, tmp_path: Path):

@@ -258,7 +258,7 @@ async def test_a_list_has_twenty_identities_unless_another_number_was_asked_for(
 async def test_an_agent_alone_gets_a_token_without_a_user(workloads: Workloads, tokens: WorkloadTokens):
     await workloads.create_workload_identity({"name": "agent"})
     answer = await workloads.get_workload_access_token({"workloadName": "agent"})
-    access = tokens.open(answer["workloadAccessToken"])
+    access = tokens.open(answer.output["workloadAccessToken"])
     assert (access.workload, access.user, access.inbound_token) == ("agent", None, None)
 
 
@@ -267,7 +267,7 @@ async def test_a_user_that_the_caller_names_is_a_named_user(workloads: Workloads
     answer = await workloads.get_workload_access_token_for_user_id(
         {"workloadName": "agent", "userId": "https://issuer.test#alice"}
     )
-    assert tokens.open(answer["workloadAccessToken"]).user == NamedUser("https://issuer.test#alice")
+    assert tokens.open(answer.output["workloadAccessToken"]).user == NamedUser("https://issuer.test#alice")
 
 
 async def test_a_user_that_a_jwt_proves_is_its_issuer_and_subject(
@@ -276,7 +276,7 @@ async def test_a_user_that_a_jwt_proves_is_its_issuer_and_subject(
     await workloads.create_workload_identity({"name": "agent"})
     jwt = issuer.keys[0].token({"iss": issuer.issuer, "sub": "alice", "exp": clock.now + 60})
     answer = await workloads.get_workload_access_token_for_jwt({"workloadName": "agent", "userToken": jwt})
-    access = tokens.open(answer["workloadAccessToken"])
+    access = tokens.open(answer.output["workloadAccessToken"])
     assert access.user == JwtUser(issuer.issuer, "alice")
     assert access.inbound_token is not None
     assert access.inbound_token.reveal() == jwt
