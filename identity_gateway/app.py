@@ -116,13 +116,10 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             connect_timeout=settings.agent_connect_timeout,
         )
         stack.push_async_callback(upstream.aclose)
-        egress = Egress(settings.egress_allow, ssl_context=_tls(settings.egress_ca_file))
-        keysets = KeySets(egress, clock=time.monotonic, shared=ephemeral)
-        stack.push_async_callback(keysets.aclose)
-        # Whoever may call GetWorkloadAccessTokenForJWT names issuers of their choice: those must not crowd out the
-        # key sets that guard the front door.
-        visiting_keysets = KeySets(egress, clock=time.monotonic, shared=ephemeral, max_issuers=100)
-        stack.push_async_callback(visiting_keysets.aclose)
+        keysets = _key_sets(stack, settings, ephemeral)
+        # Whoever may call GetWorkloadAccessTokenForJWT names issuers of their choice: neither their number nor their
+        # name servers may crowd out the key sets that guard the front door.
+        visiting_keysets = _key_sets(stack, settings, ephemeral, visiting=True)
         audit = Audit(records, realm.account, clock=clock, retention=timedelta(days=settings.audit_retention_days))
         stack.push_async_callback(audit.close)
         audit.start()
@@ -279,6 +276,17 @@ def _ephemeral(settings: Settings) -> Ephemeral:
         with _using("REDIS_URL"):
             return RedisEphemeral(settings.redis_url.get_secret_value())
     return LocalEphemeral(settings.data_dir / "ephemeral.sqlite")
+
+
+def _key_sets(stack: AsyncExitStack, settings: Settings, ephemeral: Ephemeral, *, visiting: bool = False) -> KeySets:
+    """Make key sets with a way out of their own, which ends after them."""
+    egress = Egress(settings.egress_allow, ssl_context=_tls(settings.egress_ca_file))
+    stack.push_async_callback(egress.aclose)
+    keysets = KeySets(
+        egress, clock=time.monotonic, shared=ephemeral, max_issuers=100 if visiting else 1000, visiting=visiting
+    )
+    stack.push_async_callback(keysets.aclose)
+    return keysets
 
 
 def _secret(value: SecretStr | None) -> Secret | None:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import functools
 import re
-import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 import httpcore2
+
+from identity_gateway.upstream.address import LookUps
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -62,6 +63,8 @@ _HEADER_VALUE = re.compile(r"[\x20-\x7e]*", re.ASCII)
 _CONNECT_SECONDS = 2.0
 _TOTAL_SECONDS = 5.0
 _MAX_BYTES = 1024 * 1024
+_LOOK_UPS = 4
+_LOOK_UPS_WAITING = 16
 
 
 class EgressRefused(Exception):
@@ -119,6 +122,12 @@ def check_url(url: str) -> None:
         raise EgressRefused(message)
 
 
+def same_origin(one: str, other: str) -> bool:
+    """Say whether two URLs have scheme, host and port in common (RFC 6454 §4). Raises EgressRefused for a bad one."""
+    first, second = _parse(one), _parse(other)
+    return (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
+
+
 class Egress:
     """A way out with rules. `allow` are the networks that may be reached though they are not public.
 
@@ -128,6 +137,9 @@ class Egress:
 
     `total` (seconds) is the whole time of an exchange, from the look-up to the last byte; `connect` is that of one
     connection attempt; `max_bytes` bounds the body.
+
+    Names are looked up in a few threads that belong to this way out alone: where strangers choose the names, give them
+    a way out of their own, and nobody else waits behind their name servers. Close it with `aclose`.
     """
 
     def __init__(
@@ -154,7 +166,12 @@ class Egress:
         self._total = total
         self._max_bytes = max_bytes
         self._ssl_context = ssl_context
-        self._resolver = resolver or _resolve
+        self._look_ups = LookUps("egress-look-up", _LOOK_UPS, _LOOK_UPS_WAITING)
+        self._resolver = resolver or self._look_ups
+
+    async def aclose(self) -> None:
+        """Look up no name any more. Exchanges under way go on to their end."""
+        self._look_ups.close()
 
     async def fetch(
         self,
@@ -163,10 +180,12 @@ class Egress:
         method: str = "GET",
         headers: Iterable[tuple[str, str]] = (),
         content: bytes | None = None,
+        public_only: bool = False,
     ) -> Fetched:
         """Make one HTTP/1.1 exchange, once: nothing is repeated. Raises EgressRefused or EgressFailed.
 
-        Any status is a success; what it means is the caller's to say. `headers` may not name Host or framing.
+        Any status is a success; what it means is the caller's to say. `headers` may not name Host or framing. With
+        `public_only` the allowed networks count for nothing: for a URL that a stranger chose, down to path and query.
         """
         target = _parse(url)
         sent = _Sent()
@@ -179,7 +198,7 @@ class Egress:
         )
         try:
             async with asyncio.timeout(self._total):
-                return await self._exchange(target, await self._addresses(target), request)
+                return await self._exchange(target, await self._addresses(target, public_only), request)
         except (EgressRefused, EgressFailed):
             raise
         except TimeoutError:
@@ -189,7 +208,7 @@ class Egress:
             message = f"{target.host} did not answer: {_cause(error)}"
             raise EgressFailed(message, maybe_sent=sent.begun) from None
 
-    async def _addresses(self, target: _Target) -> list[Address]:
+    async def _addresses(self, target: _Target, public_only: bool) -> list[Address]:
         literal = _literal(target.host)
         if literal is not None:
             found = [literal]
@@ -204,9 +223,10 @@ class Egress:
             raise EgressFailed(message, maybe_sent=False)
         # One bad address refuses the whole answer: a mixture is what a rebinding attack looks like.
         for address in found:
-            inside = self._is_allowed(address)
+            inside = not public_only and self._is_allowed(address)
             if not inside and not _is_public(address):
-                message = f"{target.host} stands for an address that is neither public nor allowed"
+                what = "not public" if public_only else "neither public nor allowed"
+                message = f"{target.host} stands for an address that is {what}"
                 raise EgressRefused(message)
             if not inside and target.scheme != "https":
                 message = f"plain http to {target.host} is refused: its address is not in the allowed networks"
@@ -282,13 +302,6 @@ class _Sent:
         del info
         if event == "http11.send_request_headers.started":
             self.begun = True
-
-
-async def _resolve(host: str, port: int) -> Sequence[str]:
-    loop = asyncio.get_running_loop()
-    # With a type, or every address comes three times.
-    answers = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(address[0]) for *_, address in answers))
 
 
 @functools.cache

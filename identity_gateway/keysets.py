@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from identity_gateway.egress import Egress, EgressFailed, EgressRefused, Fetched
+from identity_gateway.egress import Egress, EgressFailed, EgressRefused, Fetched, check_url, same_origin
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.errors import InvalidToken, Unavailable
 from identity_gateway.protocol import strictjson
@@ -35,6 +35,14 @@ _MAX_UNKNOWN = 256
 _MAX_KID_LENGTH = 256
 _MAX_AGE = re.compile(r"(?:^|[,\s])max-age=\"?([0-9]{1,10})\"?(?:$|[,\s;])", re.ASCII | re.IGNORECASE)
 _NOT_KEPT = re.compile(r"(?:^|[,\s])no-(?:store|cache)(?:$|[,\s;=])", re.ASCII | re.IGNORECASE)
+
+_NOT_PLAIN = "2[EF5]|3F|5C|[01]|7F"  # as escapes: dot, slash, percent sign, question mark, backslash, controls
+_ISSUER = re.compile(
+    r"https?://[^/?#@\\\s]+"
+    rf"(?:/(?!\.\.?(?:[;/]|\Z))(?:[A-Z0-9._~!$&'()*+,;=:@-]|%(?!{_NOT_PLAIN})[0-9A-F]{{2}})*)*",
+    re.ASCII | re.IGNORECASE,
+)
+"""An issuer that can be called only at its own well-known place: no query, fragment, user info or dot segment."""
 
 _log = structlog.get_logger()
 
@@ -62,6 +70,7 @@ class _Entry:
     usable_until: float = 0.0
     failed_until: float = 0.0
     failure: str = ""
+    refused: bool = False
     forced_until: float = 0.0
     fetching: asyncio.Task[None] | None = None
     forcing: asyncio.Task[None] | None = None
@@ -69,11 +78,17 @@ class _Entry:
 
 
 class KeySets:
-    """The key sets of all issuers that administrators named.
+    """The key sets of all issuers that administrators named; or, `visiting`, of those that callers name in tokens.
 
     All durations are seconds. `cooldown`: between two fetches that a failure or an unknown key id asks for.
     `min_ttl`, `max_ttl`: bounds of what Cache-Control may ask. `stale_for`: how long the last good set outlives its
-    freshness while the issuer does not answer. `max_issuers`: beyond them, the one that was not used for longest goes.
+    freshness while the issuer does not answer. `max_issuers`: beyond them, one goes that gave no keys, or else the one
+    that was not used for longest.
+
+    An administrator may send the gateway to any URL that `egress` allows. A visiting issuer may not, or its document
+    would choose path and query of requests to inner servers: it is called at its own well-known place, which may stand
+    in an allowed network; its key set is fetched only when the document names this issuer, and from another origin only
+    at public addresses. What that refuses is InvalidToken, because to try again is no use.
     """
 
     def __init__(
@@ -87,6 +102,7 @@ class KeySets:
         max_ttl: float = 86400.0,
         stale_for: float = 86400.0,
         max_issuers: int = 1000,
+        visiting: bool = False,
     ) -> None:
         self._egress = egress
         self._clock = clock
@@ -96,6 +112,7 @@ class KeySets:
         self._max_ttl = max_ttl
         self._stale_for = stale_for
         self._max_issuers = max_issuers
+        self._visiting = visiting
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._generations = itertools.count(1)
@@ -123,7 +140,8 @@ class KeySets:
         they emulate. (OIDC Discovery §4.3 asks for equality because there the issuer was named; see `for_issuer`.)
 
         While the issuer fails, the last good set is returned without waiting, for as long as it is usable. Raises
-        Unavailable when there is none; the issuer is not asked again before the cool-down ends.
+        Unavailable when there is none, or, of a visiting issuer, InvalidToken when the reason is that its document or
+        key set may not be fetched; the issuer is not asked again before the cool-down ends.
         """
         fresh = self.peek(discovery_url)
         if fresh is not None:
@@ -134,17 +152,28 @@ class KeySets:
             if not (entry.failure and self._is_usable(entry)):
                 await asyncio.wait({fetching})
         if entry.value is None or not self._is_usable(entry):
-            raise Unavailable(reason=f"no usable key set of {_host(discovery_url)}: {entry.failure}")
+            error = InvalidToken if entry.refused else Unavailable
+            raise error(reason=f"no usable key set of {_host(discovery_url)}: {entry.failure}")
         return entry.value
 
     async def for_issuer(self, issuer: str) -> IssuerKeys:
         """Return the keys of an issuer that was named by itself, at its own discovery URL (OIDC Discovery §4).
 
-        The document must name exactly this issuer (RFC 8414 §3.3), otherwise InvalidToken: anybody's document could
-        stand there. Raises Unavailable as `get` does. An issuer that a token names is its bearer's choice: such ones
-        belong in a `KeySets` of their own, and only where an authorised caller may bring any issuer.
+        The issuer must be an http(s) URL without query and fragment (OIDC Discovery §3, RFC 8414 §2), and here also
+        without user information, dot segments and backslashes, in escapes or not; otherwise InvalidToken, and nothing
+        is looked up or sent. The document must name exactly this issuer (RFC 8414 §3.3), otherwise InvalidToken:
+        anybody's document could stand there. Raises Unavailable as `get` does. An issuer that a token names is its
+        bearer's choice: such ones belong in a visiting `KeySets`, with an `Egress` of its own, and only where an
+        authorised caller may bring any issuer.
         """
-        found = await self.get(discovery_url_of(issuer))
+        url = discovery_url_of(issuer)
+        try:
+            check_url(url)
+        except EgressRefused as refusal:
+            raise InvalidToken(reason=f"{Refusal.WRONG_ISSUER}: {refusal}") from None
+        if _ISSUER.fullmatch(issuer) is None:
+            raise InvalidToken(reason=f"{Refusal.WRONG_ISSUER}: not a plain URL")
+        found = await self.get(url)
         if found.issuer != issuer:
             raise InvalidToken(reason=f"{Refusal.WRONG_ISSUER}: the discovery document names another issuer")
         return found
@@ -183,9 +212,10 @@ class KeySets:
     def _entry(self, url: str) -> _Entry:
         entry = self._entries.get(url)
         if entry is None:
+            while len(self._entries) >= self._max_issuers:
+                # Of those that are worth the same the first one goes: they stand in the order of their last use.
+                del self._entries[min(self._entries.values(), key=_worth).url]
             entry = self._entries[url] = _Entry(url)
-            while len(self._entries) > self._max_issuers:
-                self._entries.popitem(last=False)
         self._entries.move_to_end(url)
         return entry
 
@@ -206,6 +236,7 @@ class KeySets:
             issuer, keys, ttl = await self._published(entry.url)
         except (EgressRefused, EgressFailed, ValueError) as error:
             entry.failure = str(error)
+            entry.refused = self._visiting and isinstance(error, EgressRefused)
             entry.failed_until = self._clock() + self._cooldown
             _log.warning("keyset.fetch_failed", discovery_url=entry.url, reason=entry.failure)
             return
@@ -219,7 +250,7 @@ class KeySets:
         entry.fresh_until = now + ttl
         entry.renew_at = now + ttl * (1 - _EARLY)
         entry.usable_until = entry.fresh_until + self._stale_for
-        entry.failed_until, entry.failure = 0.0, ""
+        entry.failed_until, entry.failure, entry.refused = 0.0, "", False
 
     async def _published(self, url: str) -> tuple[str, KeySet, float]:
         document = _json(await self._egress.fetch(url, headers=_ACCEPT), "discovery document")
@@ -227,7 +258,11 @@ class KeySets:
         if not (isinstance(issuer, str) and issuer and isinstance(jwks_uri, str)):
             message = "the discovery document does not name an issuer and a jwks_uri"
             raise ValueError(message)
-        answer = await self._egress.fetch(jwks_uri, headers=_ACCEPT)
+        if self._visiting and discovery_url_of(issuer) != url:
+            message = "the discovery document names another issuer"
+            raise EgressRefused(message)
+        elsewhere = self._visiting and not same_origin(jwks_uri, url)
+        answer = await self._egress.fetch(jwks_uri, headers=_ACCEPT, public_only=elsewhere)
         keys = KeySet.from_jwks(_json(answer, "key set"))
         if keys.skipped:
             _log.warning("keyset.keys_skipped", discovery_url=url, skipped=keys.skipped[:10])
@@ -289,6 +324,13 @@ _NEEDED = ("issuer", "jwks_uri")
 def discovery_url_of(issuer: str) -> str:
     """Return where an issuer publishes its configuration; a final slash of the issuer goes (OIDC Discovery §4)."""
     return issuer.removesuffix("/") + "/.well-known/openid-configuration"
+
+
+def _worth(entry: _Entry) -> int:
+    """Rank entries for eviction: those that failed go before those that are being asked, and both before keys."""
+    if entry.value is not None:
+        return 2
+    return 0 if entry.fetching is None else 1
 
 
 def _json(answer: Fetched, name: str) -> Any:

@@ -6,11 +6,15 @@ services of clouds are not: they hand credentials to whoever can reach them. Thi
 
 import asyncio
 import re
+import socket
+import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from socket import SOCK_STREAM
 
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
 
@@ -47,6 +51,9 @@ _COMPATIBLE = IPv6Network("::/96")
 
 _CACHE_SECONDS = 30.0
 _CACHE_NAMES = 4096
+
+_THREADS = 8
+_WAITING = 256
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 """Host name and port in, addresses as text out. Raises OSError."""
@@ -127,17 +134,94 @@ def _embedded(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address]:
         yield from address.teredo
 
 
-async def resolve(host: str, port: int) -> Sequence[str]:
-    """Ask the system's resolver, in a thread. Raises OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+def resolve(host: str, port: int) -> list[str]:
+    """Wait for the system's resolver for as long as it takes. Raises OSError, or ValueError for a bad name."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)  # with a type, or every address comes three times
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+class LookUpsBusy(OSError):
+    """Every thread waits for a name server, and as many questions as may wait for a thread do so."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    host: str
+    port: int
+    answer: Future[list[str]]
+
+
+class LookUps:
+    """A `Resolver` that asks the system in threads of its own: whose names are slow slows only those who share it.
+
+    The system's look-up cannot be interrupted: a caller that gives up leaves its thread waiting. Hence a bounded number
+    of `threads`, a bounded number of questions `waiting` for one, and no use of the event loop's own threads. They are
+    daemons, because the process must be able to end while a name server does not answer.
+    """
+
+    def __init__(self, name: str, threads: int, waiting: int) -> None:
+        self._name = name
+        self._threads = threads
+        self._max_waiting = waiting
+        self._lock = threading.Lock()  # guards what follows
+        self._waiting: deque[_Question] = deque()
+        self._running = 0
+        self._closed = False
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a name, each once. Raises OSError (LookUpsBusy at once), and ValueError."""
+        question = _Question(host, port, Future())
+        self._put(question)
+        try:
+            return await asyncio.wrap_future(question.answer)
+        finally:
+            with self._lock, suppress(ValueError):
+                self._waiting.remove(question)
+
+    def close(self) -> None:
+        """Answer nothing any more: questions that wait fail, those that are being asked are left to their threads."""
+        with self._lock:
+            self._closed = True
+            given_up = list(self._waiting)
+            self._waiting.clear()
+        for question in given_up:
+            if question.answer.set_running_or_notify_cancel():
+                question.answer.set_exception(OSError("look-ups have ended"))
+
+    def _put(self, question: _Question) -> None:
+        with self._lock:
+            if self._closed:
+                raise OSError("look-ups have ended")
+            if self._running < self._threads:
+                try:
+                    threading.Thread(target=self._work, args=(question,), name=self._name, daemon=True).start()
+                except RuntimeError:
+                    raise LookUpsBusy("the system has no thread left") from None
+                self._running += 1
+            elif len(self._waiting) < self._max_waiting:
+                self._waiting.append(question)
+            else:
+                raise LookUpsBusy("too many names are being looked up")
+
+    def _work(self, question: _Question | None) -> None:
+        while question is not None:
+            if question.answer.set_running_or_notify_cancel():
+                try:
+                    question.answer.set_result(resolve(question.host, question.port))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is the asker's answer
+                    question.answer.set_exception(error)
+            with self._lock:
+                question = self._waiting.popleft() if self._waiting else None
+                if question is None:
+                    self._running -= 1
 
 
 class AddressBook:
     """The addresses behind names: checked, kept for 30 seconds, one question at a time per name."""
 
-    def __init__(self, resolver: Resolver = resolve) -> None:
-        self._resolver = resolver
+    def __init__(self, resolver: Resolver | None = None) -> None:
+        self._look_ups = LookUps("agent-look-up", _THREADS, _WAITING)
+        self._resolver = resolver or self._look_ups
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
         self._flights: dict[str, asyncio.Task[tuple[str, ...]]] = {}
 
@@ -166,6 +250,7 @@ class AddressBook:
         """Give up the questions that are under way."""
         for flight in self._flights.values():
             flight.cancel()
+        self._look_ups.close()
 
     async def _ask(self, host: str, port: int) -> tuple[str, ...]:
         try:

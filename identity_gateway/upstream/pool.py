@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, Sequence
 from contextlib import suppress
 from itertools import count
 
-from identity_gateway.upstream.address import AddressBook, Origin, Resolver, resolve
+from identity_gateway.upstream.address import AddressBook, Origin, Resolver
 from identity_gateway.upstream.connection import Connection
 from identity_gateway.upstream.dialer import Dialer
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
@@ -106,7 +106,7 @@ class Upstream:
         connect_timeout: float = 10.0,
         keep_alive: float = 4.0,
         max_response_head: int = 64 * 1024,
-        resolver: Resolver = resolve,
+        resolver: Resolver | None = None,
     ) -> None:
         self._addresses = AddressBook(resolver)
         self._dialer = Dialer(self._addresses, ssl_context, connect_timeout)

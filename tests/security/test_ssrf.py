@@ -162,6 +162,19 @@ async def test_an_address_of_another_network_than_the_allowed_one_is_refused() -
         await Egress((ip_network("127.0.0.0/8"),), resolver=Names(["10.0.0.1"])).fetch("http://keys.example/")
 
 
+async def test_an_allowed_address_is_refused_where_only_public_ones_may_be_reached() -> None:
+    async with FakeIssuer() as issuer:
+        with pytest.raises(EgressRefused, match="not public"):
+            await Egress((ip_network("127.0.0.0/8"),)).fetch(issuer.discovery_url, public_only=True)
+    assert issuer.requests.total() == 0
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+async def test_allowed_networks_do_not_open_plain_http_where_only_public_addresses_may_be_reached(address: str) -> None:
+    with pytest.raises(EgressRefused, match="plain http"):
+        await Egress(EVERYWHERE, resolver=Names([address])).fetch("http://keys.example/", public_only=True)
+
+
 async def test_a_mapped_address_of_an_allowed_network_passes_the_check() -> None:
     with pytest.raises(EgressFailed, match="did not answer"):
         await Egress((ip_network("127.0.0.0/8"),), resolver=Names(["::ffff:127.0.0.1"])).fetch("http://keys.example:9/")
