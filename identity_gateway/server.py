@@ -1,8 +1,8 @@
 """Run the application on uvicorn: one process, or several workers on one socket.
 
 uvicorn parses HTTP/1.1 (httptools), which refuses ambiguous requests. What it does not bound is added here: the size of
-a request head, what may stand between the pieces of a body, and the time that either may take to arrive. This module
-does not know what a request asks for.
+a request head, what may stand between the pieces of a body, the time that either may take to arrive, and the time that
+a caller may leave an answer untaken. This module does not know what a request asks for.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import ssl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import uvicorn
 from httptools import HttpParserUpgrade
@@ -22,6 +22,11 @@ from uvicorn.supervisors import Multiprocess
 
 from identity_gateway import telemetry
 from identity_gateway.settings import Settings, SettingsError
+
+if sys.platform != "win32":
+    import fcntl
+    import resource
+    import termios
 
 _MAX_HEAD = 131_072
 """Bytes of a request that are not body, in one piece: its head, trailers, chunk extensions."""
@@ -55,15 +60,20 @@ class BoundedProtocol(HttpToolsProtocol):
     _taken = 0  # bytes of body since the rate was last checked
     _refusal = _MALFORMED
     _clock: asyncio.TimerHandle | None = None
+    _watch: asyncio.TimerHandle | None = None  # over what the caller takes; always set while there is a connection
+    _untaken = 0  # bytes that waited for the caller when the watch last looked; 0 when it need not have taken any
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the clock: a caller that never says anything is not kept."""
+        """Start the clocks: a caller that never says anything, or never takes anything, is not kept."""
         super().connection_made(transport)
         self._expect(transport.close)
+        self._watch = self.loop.call_later(self._patience(), self._check_taking)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._expect_nothing()
+        if self._watch is not None:
+            self._watch.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -116,6 +126,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._received:
             self._expect(self.transport.close)
 
+    def resume_writing(self) -> None:
+        """Note that the caller takes what it is sent."""
+        self._untaken = 0
+        super().resume_writing()
+
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser refused. uvicorn would answer even into the answer to another request."""
         del msg
@@ -152,6 +167,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._taken = 0
         self._expect(self._check_rate)
 
+    def _check_taking(self) -> None:
+        """Cut off a caller that has taken nothing since the last look, although the gateway waits for it.
+
+        It waits when it holds back the rest of an answer, and when the connection is to be closed, by whomever, which
+        otherwise lasts until the caller took the last byte. At other times new bytes may make up for those taken.
+        """
+        waits = self.flow.write_paused or self.transport.is_closing()
+        untaken = _untaken(self.transport) if waits else 0
+        if untaken and untaken == self._untaken:
+            self.transport.abort()
+            return
+        self._untaken = untaken
+        self._watch = self.loop.call_later(self._patience(), self._check_taking)
+
     def _refuse(self, status: bytes) -> None:
         """Read no more. Answer, unless this request has been answered; never into the answer to another one."""
         self._expect_nothing()
@@ -182,6 +211,17 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """Return how many bytes wait for the caller; 0 when all of them are the system's to deliver."""
+    held = transport.get_write_buffer_size()
+    if held and sys.platform != "win32":
+        # A slow reader is seen here only: the system takes more from us when a third of its own, large buffer is free.
+        with suppress(OSError):
+            queued = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            held += int.from_bytes(queued, sys.byteorder)
+    return held
 
 
 class Workers(Multiprocess):
@@ -225,6 +265,7 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
     STARTUP_FAILURE when the application did not start; the log then says why.
     """
     telemetry.configure_logging(settings.log_level, settings.log_format)
+    _allow_many_files()
     _check_certificate(settings)
     config = _configuration(settings, workers)
     with _listening(settings.host, settings.port):
@@ -243,6 +284,16 @@ def serve(settings: Settings, *, workers: int = 1) -> None:
         started = server.started
     if not started:
         sys.exit(STARTUP_FAILURE)
+
+
+def _allow_many_files() -> None:
+    """Take the open files that the system grants this process and, as they inherit the limit, its workers."""
+    if sys.platform != "win32":
+        # Each caller is an open file. The usual soft limit, 1024, is for programs that use select(); none of this does,
+        # and with it a thousand idle connections would keep everybody else out.
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(ValueError, OSError):  # some systems say «unlimited» and grant less
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _configuration(settings: Settings, workers: int) -> uvicorn.Config:

@@ -4,7 +4,7 @@ This is the data path, written for what it costs per request. Every other call g
 authenticates, decides which fields an agent may see, or repeats a request.
 """
 
-from identity_gateway.upstream.address import Origin, Resolver, resolve, why_forbidden
+from identity_gateway.upstream.address import Origin, Resolver, why_forbidden
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
 from identity_gateway.upstream.pool import Upstream
 from identity_gateway.upstream.response import UpstreamResponse
@@ -16,6 +16,5 @@ __all__ = [
     "Upstream",
     "UpstreamError",
     "UpstreamResponse",
-    "resolve",
     "why_forbidden",
 ]
