@@ -51,7 +51,8 @@ class Idempotency:
                     kind="IdempotentParameterMismatchException",
                 )
             return _restored(kept.result)
-        await transaction.delete(IdempotentResult, **key)
+        if kept is not None:  # this very one: another request may have put its answer there since
+            await transaction.delete(IdempotentResult, **key, created_at=kept.created_at)
         # The token is claimed before the effect: a second request waits here for the first, and gets its answer.
         await transaction.create(IdempotentResult(**key, digest=digest, result={}, created_at=now))
         result = await effect(transaction)
