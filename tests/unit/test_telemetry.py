@@ -129,7 +129,7 @@ def test_a_json_line_is_one_object_without_credentials(written: Callable[[], str
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-@pytest.mark.parametrize("logger", [structlog.get_logger, lambda: logging.getLogger("a.library")])
+@pytest.mark.parametrize("logger", [structlog.get_logger, lambda: logging.getLogger("another.package")])
 def test_an_exception_is_logged_without_credentials(written: Callable[[], str], form: str, logger: Any):
     configure_logging("info", form)
     try:
@@ -143,14 +143,14 @@ def test_an_exception_is_logged_without_credentials(written: Callable[[], str], 
 
 def test_a_line_of_a_library_passes_the_same_redaction(written: Callable[[], str]):
     configure_logging("info", "json")
-    logging.getLogger("a.library").warning("sent %s", JWT)
+    logging.getLogger("another.package").warning("sent %s", JWT)
     line = json.loads(written())
     assert (line["event"], line["level"]) == ("sent <redacted>", "warning")
 
 
 def test_libraries_are_heard_from_warnings_on(written: Callable[[], str]):
     configure_logging("debug", "json")
-    logging.getLogger("a.library").info("chatter")
+    logging.getLogger("another.package").info("chatter")
     assert written() == ""
 
 
