@@ -116,7 +116,7 @@ class Callers:
         )
         user = JwtUser(claims.issuer, claims.subject) if claims.subject else None
         return Proven(
-            principal=f"{claims.issuer}#{claims.subject or claims.client_id}",
+            principal=f"{claims.issuer}#{claims.subject or claims.client_id or ''}",
             signer=None,
             user=user,
             inbound_token=token,
