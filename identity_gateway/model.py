@@ -4,8 +4,10 @@ Records (classes that end in no suffix and start with `account`) are the durable
 Nothing here reads or writes anything.
 """
 
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 Document = dict[str, Any]
@@ -57,6 +59,14 @@ class Realm:
     def workload_identity_arn(self, name: str) -> str:
         """Return the ARN of a workload identity in the one implicit directory."""
         return self.arn(f"workload-identity-directory/default/workload-identity/{name}")
+
+    def token_vault_arn(self, vault: str = "default") -> str:
+        """Return the ARN of a token vault; `default` is the one that every account has."""
+        return self.arn(f"token-vault/{vault}")
+
+    def credential_provider_arn(self, kind: "CredentialKind", name: str) -> str:
+        """Return the ARN of a credential provider in the default token vault."""
+        return self.arn(f"token-vault/default/{kind.value}credentialprovider/{name}")
 
 
 # --- Records: durable, keyed by account -----------------------------------------------------------------------------
@@ -175,6 +185,104 @@ class KeyCheck:
     sealed: bytes = field(repr=False)
 
 
+class CredentialKind(StrEnum):
+    """What a credential provider gives. The value is the word that AWS uses in ARNs."""
+
+    OAUTH2 = "oauth2"
+    API_KEY = "apikey"
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialProvider:
+    """A client at a vendor, or an API key. `id` is unguessable and never used again: a namesake is another provider.
+
+    `vendor` is AWS's word for the vendor ("" for an API key). `configuration` has AWS member names and no secret;
+    `settings` are the gateway's own: variables of the descriptor, and the names of the secrets that were set.
+    `sealed_secrets` is a sealed JSON object of secrets by name. With `secret_source` EXTERNAL, `external` says where
+    the client secret or API key stands (`secretId`, `jsonKey`).
+    """
+
+    account: str
+    kind: str
+    name: str
+    id: str
+    vendor: str
+    configuration: Document
+    settings: Document
+    secret_source: str
+    external: Document | None
+    sealed_secrets: bytes = field(repr=False)
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+
+
+class GrantState(StrEnum):
+    """Whether a grant can be used. No failure deletes a grant: it changes its state."""
+
+    ACTIVE = "active"
+    NEEDS_CONSENT = "needs_consent"
+    NEEDS_ADMIN = "needs_admin"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What one user gave one agent at one provider: one credential of one consent.
+
+    `lookup` is the digest of everything that a request must have in common with the consent: account, agent, user,
+    provider, scopes, parameters, part. It is the key that keeps users apart; the columns beside it are for lists, and
+    are compared again when a grant is found. `part` tells several credentials of one consent from one another.
+
+    `generation` counts consents and rotations: whoever writes must have seen the present one. `intent_*` is the
+    journal of a refresh under way: who began it, when, and the digest of the refresh token that was sent.
+    `sealed` is empty once the grant was revoked.
+    """
+
+    account: str
+    id: str
+    lookup: str
+    workload: str
+    user: str
+    provider: str
+    provider_id: str
+    part: str
+    scopes: tuple[str, ...]
+    granted_scopes: tuple[str, ...]
+    request: Document
+    state: str
+    reason: str
+    vendor_account: str
+    vendor_subject: str
+    label: str
+    generation: int
+    expires_at: datetime | None
+    refresh_expires_at: datetime | None
+    sealed: bytes = field(repr=False)
+    refresh_digest: str
+    intent_owner: str | None
+    intent_at: datetime | None
+    intent_digest: str | None
+    failures: int
+    retry_at: datetime | None
+    obtained_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TokenVault:
+    """Which key wraps the data keys of an account's vault. `key_type` and `kms_key_arn` are AWS's words."""
+
+    account: str
+    id: str
+    key_type: str
+    kms_key_arn: str | None
+    modified_at: datetime
+    revision: int = 1
+
+
 # --- Who acts ---------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +302,30 @@ class NamedUser:
 
 
 User = JwtUser | NamedUser
+
+
+def user_text(user: User | None) -> str:
+    """Return the one way to write a user in keys, records and seals: a JSON array whose first word is the namespace."""
+    match user:
+        case JwtUser(issuer, subject):
+            parts = ["jwt", issuer, subject]
+        case NamedUser(id=named):
+            parts = ["id", named]
+        case None:
+            parts = []
+    return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+
+
+def user_from_text(text: str) -> User | None:
+    """Return the user that `user_text` wrote. Raises ValueError for anything else."""
+    match json.loads(text):
+        case ["jwt", str(issuer), str(subject)]:
+            return JwtUser(issuer, subject)
+        case ["id", str(named)]:
+            return NamedUser(named)
+        case []:
+            return None
+    raise ValueError("not a user")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,14 @@ from identity_gateway.errors import AccessDenied, Conflict, InvalidToken, NotFou
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import (
     Document,
-    JwtUser,
     NamedUser,
     Realm,
     Secret,
     User,
     WorkloadAccess,
     WorkloadIdentity,
+    user_from_text,
+    user_text,
 )
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
@@ -49,9 +50,9 @@ class WorkloadTokens:
     def mint(self, workload: str, user: User | None, inbound_token: Secret | None = None) -> Secret:
         """Return a token for this agent and user. The inbound JWT travels inside, for a later on-behalf-of exchange."""
         now = self._clock()
-        content = {
+        content: Document = {
             "w": workload,
-            "u": _user_to_json(user),
+            "u": user_text(user),
             "t": inbound_token.reveal() if inbound_token else None,
             "c": [],
             "i": now,
@@ -70,10 +71,14 @@ class WorkloadTokens:
             raise AccessDenied("The workload access token is not valid.", reason="token does not open") from None
         if content["e"] <= self._clock():
             raise AccessDenied("Token has expired. Get a new workload access token.", reason="token expired")
+        try:
+            user = user_from_text(content["u"])
+        except (ValueError, TypeError):
+            raise InvalidToken(reason="the sealed user has an unknown form") from None
         return WorkloadAccess(
             account=self._account,
             workload=content["w"],
-            user=_user_from_json(content["u"]),
+            user=user,
             inbound_token=Secret(content["t"]) if content["t"] else None,
             actors=tuple(content["c"]),
             issued_at=content["i"],
@@ -197,7 +202,7 @@ class Workloads:
 
     def _minted(self, workload: WorkloadIdentity, user: User | None, token: Secret | None = None) -> Vended:
         minted = self._tokens.mint(workload.name, user, token)
-        return Vended({"workloadAccessToken": minted.reveal()}, {"user": _user_to_json(user)})
+        return Vended({"workloadAccessToken": minted.reveal()}, {"user": user_text(user)})
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -236,24 +241,3 @@ async def delete(transaction: Transaction, realm: Realm, name: str) -> None:
 
 def _unknown(name: str) -> NotFound:
     return NotFound(f"There is no workload identity named {name}.")
-
-
-def _user_to_json(user: User | None) -> list[str] | None:
-    match user:
-        case JwtUser(issuer, subject):
-            return ["jwt", issuer, subject]
-        case NamedUser(id=named):
-            return ["id", named]
-        case None:
-            return None
-
-
-def _user_from_json(value: list[str] | None) -> User | None:
-    match value:
-        case None:
-            return None
-        case ["jwt", issuer, subject]:
-            return JwtUser(issuer, subject)
-        case ["id", named]:
-            return NamedUser(named)
-    raise InvalidToken(reason="the sealed user has an unknown form")

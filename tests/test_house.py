@@ -21,7 +21,8 @@ OURS = "identity_gateway"
 LAYERS = [
     {"errors", "model"},
     {"protocol"},
-    {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"},
+    {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"}
+    | {"envelope", "key_encryption", "fingerprints", "secrets_manager", "server_metadata"},
     {
         "runtimes",
         "tags",
@@ -35,7 +36,8 @@ LAYERS = [
         "vault",
         "refresh",
     }
-    | {"consent", "outbound", "credential_providers", "idempotency", "paging"},
+    | {"consent", "outbound", "credential_providers", "idempotency", "paging", "authorization_server"}
+    | {"machine_tokens", "token_vault", "grants", "signals"},
     {"api"},
     {"app", "settings", "cli", "__main__", "demo", "server"},
 ]

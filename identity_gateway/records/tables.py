@@ -23,10 +23,13 @@ from identity_gateway.model import (
     AgentRuntimeEndpoint,
     AgentRuntimeVersion,
     AuditRecord,
+    CredentialProvider,
     Document,
+    Grant,
     IdempotentResult,
     KeyCheck,
     Tag,
+    TokenVault,
     WorkloadIdentity,
 )
 
@@ -160,13 +163,12 @@ def _declare(
     *,
     key: Sequence[str],
     unique: Sequence[str] = (),
-    index: Sequence[str] = (),
+    indexes: Sequence[Sequence[str]] = (),
 ) -> sa.Table:
     rules: list[SchemaItem] = [sa.PrimaryKeyConstraint(*key)]
     if unique:
         rules.append(sa.UniqueConstraint(*unique))
-    if index:
-        rules.append(sa.Index(None, *index))
+    rules += [sa.Index(None, *columns) for columns in indexes]
     return sa.Table(name, METADATA, *(_column(field) for field in dataclasses.fields(kind)), *rules)
 
 
@@ -179,13 +181,29 @@ _TABLES: dict[type[Any], sa.Table] = {
         AgentRuntimeEndpoint, "agent_runtime_endpoint", key=("account", "runtime_id", "name")
     ),
     WorkloadIdentity: _declare(
-        WorkloadIdentity, "workload_identity", key=("account", "name"), index=("account", "managed_by")
+        WorkloadIdentity, "workload_identity", key=("account", "name"), indexes=[("account", "managed_by")]
     ),
     AccessKey: _declare(AccessKey, "access_key", key=("account", "id"), unique=("account", "name")),
     Tag: _declare(Tag, "tag", key=("account", "resource", "key")),
     IdempotentResult: _declare(IdempotentResult, "idempotent_result", key=("account", "operation", "token")),
-    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id"), index=("account", "at")),
+    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id"), indexes=[("account", "at")]),
     KeyCheck: _declare(KeyCheck, "key_check", key=("account", "name")),
+    CredentialProvider: _declare(
+        CredentialProvider, "credential_provider", key=("account", "kind", "name"), unique=("account", "id")
+    ),
+    Grant: _declare(
+        Grant,
+        "grant_",  # GRANT is a word of SQL
+        key=("account", "id"),
+        unique=("account", "lookup"),
+        indexes=[
+            ("account", "user", "id"),
+            ("account", "workload", "id"),
+            ("account", "provider_id", "id"),
+            ("account", "provider_id", "vendor_account", "vendor_subject"),
+        ],
+    ),
+    TokenVault: _declare(TokenVault, "token_vault", key=("account", "id")),
 }
 
 KINDS = tuple(_TABLES)

@@ -80,7 +80,21 @@ def test_a_token_that_was_changed_does_not_open(data: st.DataObject):
         tokens.open(base64.urlsafe_b64encode(raw).decode())
 
 
-@pytest.mark.parametrize("user", [["JWT", "i", "s"], ["jwt", "i"], ["id"], ["id", "a", "b"], [], "alice"])
+@pytest.mark.parametrize(
+    "user",
+    [
+        ["jwt", "i", "s"],
+        None,
+        7,
+        "alice",
+        '["JWT","i","s"]',
+        '["jwt","i"]',
+        '["id"]',
+        '["id","a","b"]',
+        '["id",1]',
+        "{}",
+    ],
+)
 def test_a_token_with_a_user_of_an_unknown_form_is_refused(tokens: WorkloadTokens, clock: Clock, user: object):
     content = {"w": "agent", "u": user, "t": None, "c": [], "i": clock.now, "e": clock.now + 1}
     with pytest.raises((InvalidToken, AccessDenied)):
