@@ -1,13 +1,19 @@
-"""The service models that botocore ships, read and linked into shapes. `RELAXATIONS` says where we depart from them.
+"""The service models that botocore ships, and our own, read and linked into shapes.
 
-It does not read requests or write responses, and checks no value: `values`, `rest_json` and `outputs` do.
+`RELAXATIONS` says where we depart from them. It does not read requests or write responses, and checks no value:
+`values`, `rest_json` and `outputs` do.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import Any
 
 from botocore.loaders import Loader
+
+OUR_MODELS = str(files("identity_gateway") / "models")
+"""The folder of the gateway's own service model, in the form that botocore reads."""
 
 PATTERNED_LENGTH = 4096
 """Longest string held against a pattern when the model sets no maximum: a match may cost the square of the length."""
@@ -15,7 +21,10 @@ PATTERNED_LENGTH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """A trait of a shape that differs from AWS's model: `value` replaces it, or is accepted `as_well`."""
+    """A trait of a shape that differs from AWS's model: `value` replaces it, or is accepted `as_well`.
+
+    `value` is a regular expression where the trait is a pattern, or an enum to which it adds.
+    """
 
     value: Any
     reason: str
@@ -34,6 +43,23 @@ RELAXATIONS: Mapping[tuple[str, str], Relaxation] = {
         r"[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+\.[A-Za-z0-9_=-]+",
         "Stricter than the model, whose unescaped dots match any character and cost the square of the length to "
         "refuse 128 KiB of letters. The dots of a JSON Web Token are dots (RFC 7515 §7.1).",
+    ),
+    ("CredentialProviderVendorType", "enum"): Relaxation(
+        r"[A-Za-z0-9]{1,40}Oauth2",
+        "A vendor is a file in the catalog, and there are more of them than AWS lists. Whether the catalog knows the "
+        "vendor is checked where its provider is made.",
+        as_well=True,
+    ),
+    ("TaggableResourcesArn", "pattern"): Relaxation(
+        r"arn:[^:]*:bedrock-agentcore:[a-z0-9-]+:[0-9]{12}:token-vault/[^/]+/oauth2credentialprovider/[^/]+",
+        "AWS's pattern has no digits before a name, and so refuses the ARN of an OAuth2 credential provider, although "
+        "one is created with tags.",
+        as_well=True,
+    ),
+    ("DefaultClientSecretType", "max"): Relaxation(
+        8192,
+        "The private key of private_key_jwt (RFC 7523) may stand here as PEM: AWS takes one from KMS only, which not "
+        "everybody has. An RSA key of 4096 bits has some 3300 characters; 2048 stay the limit for other secrets.",
     ),
 }
 
@@ -89,10 +115,10 @@ class Member:
 def load_model(service: str) -> Mapping[str, Any]:
     """Return botocore's newest model of the service, for example `bedrock-agentcore`.
 
-    Only files that came with botocore are read: the operator's `~/.aws/models` and `AWS_DATA_PATH` cannot change
-    the wire. Raises botocore's UnknownServiceError.
+    Only files that came with botocore or with this package are read: the operator's `~/.aws/models` and
+    `AWS_DATA_PATH` cannot change the wire. Raises botocore's UnknownServiceError.
     """
-    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH, OUR_MODELS], include_default_search_paths=False)
     model: Mapping[str, Any] = loader.load_service_model(service, "service-2")
     return model
 
@@ -128,13 +154,17 @@ def reachable(shape: Shape) -> Iterator[Shape]:
 def _shape(name: str, traits: Mapping[str, Any]) -> Shape:
     pattern = _trait(name, traits, "pattern")
     maximum = _trait(name, traits, "max")
+    enum = tuple(traits.get("enum") or ())
+    if more := RELAXATIONS.get((name, "enum")):
+        # Values with others beside them are a pattern like any other.
+        pattern, enum = "|".join([*(re.escape(value) for value in enum), f"(?:{more.value})"]), ()
     return Shape(
         name=name,
         kind=_kind(traits),
         minimum=_trait(name, traits, "min"),
         maximum=PATTERNED_LENGTH if pattern is not None and maximum is None else maximum,
         pattern=pattern,
-        enum=tuple(_trait(name, traits, "enum") or ()),
+        enum=enum,
         sensitive=bool(traits.get("sensitive")),
         payload=traits.get("payload"),
         timestamp_format=traits.get("timestampFormat"),

@@ -14,8 +14,8 @@ from identity_gateway.protocol.aws.model import Shape, link_shapes, load_model, 
 from identity_gateway.protocol.aws.rest_json import RestJson
 from identity_gateway.protocol.aws.routes import RouteTable
 
-SERVICES = ("bedrock-agentcore", "bedrock-agentcore-control")
-"""The two planes of AgentCore, as botocore names them. They share one signing name, and one listener here."""
+SERVICES = ("bedrock-agentcore", "bedrock-agentcore-control", "identity-gateway")
+"""The two planes of AgentCore, as botocore names them, and our own operations. One signing name, one listener."""
 
 
 class Wire(Protocol):
@@ -70,6 +70,11 @@ class Operation:
 
     def __str__(self) -> str:
         return f"{self.service}:{self.name}"
+
+    @property
+    def policy_prefix(self) -> str:
+        """Return what stands before the colon where IAM policies name this action. AWS's planes share theirs."""
+        return self.service.removesuffix("-control")
 
     @property
     def body_kind(self) -> str:

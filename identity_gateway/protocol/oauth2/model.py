@@ -1,13 +1,28 @@
 """The values that OAuth 2.0 requests are made from, and those that answers become."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from identity_gateway.model import Secret
 from identity_gateway.protocol.descriptor import Authentication, Descriptor, Outcome
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+SigningAlgorithm = Literal["RS256", "PS256", "ES256"]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateKeyJwt:
+    """How a client signs its assertions where the provider's own configuration says so (`privateKeyJwtConfig`).
+
+    The key is the secret called `secret` (PEM), or with `kms_key` (an ARN) a key that never leaves its service.
+    `headers` may not name `alg` and `typ`; of the claims that the gateway sets, `claims` may replace `aud` only.
+    """
+
+    algorithm: SigningAlgorithm = "RS256"
+    secret: str = "private_key"  # noqa: S105 - a name
+    kms_key: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    claims: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,25 +30,25 @@ class Client:
     """A client at a vendor, ready to be used: descriptor, credentials, and the values of its variables.
 
     `auth` and `endpoints` (keys: `authorize`, `token`) replace what the descriptor says, where the provider was given
-    its own. `variables` hold operator, issuer and tenant; those of caller, callback and response are added per call.
+    its own; further keys (`revoke`, `introspect`, `userinfo`) are what `{revocation_endpoint}` and the like stand for.
+    `variables` hold operator, issuer and tenant; those of caller, callback and response are added per call.
     `secrets` are those of `[client.secrets]`. `issuer` is the authorization server's identifier, for RFC 9207.
+    `private_key_jwt` is the provider's own way to sign; without it the secret `private_key` signs with RS256.
     """
 
     descriptor: Descriptor
     id: str
     secret: Secret | None
     auth: Authentication | None = None
-    endpoints: Mapping[str, str] = _NOTHING
-    variables: Mapping[str, str] = _NOTHING
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
     issuer: str | None = None
+    private_key_jwt: PrivateKeyJwt | None = None
 
     def with_variables(self, more: Mapping[str, str]) -> "Client":
         """Return the client with more variables. Those that it has already stay as they are."""
-        return Client(
-            self.descriptor, self.id, self.secret, self.auth, self.endpoints, {**more, **self.variables}, self.secrets,
-            self.issuer,
-        )  # fmt: skip
+        return replace(self, variables={**more, **self.variables})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +56,7 @@ class Requested:
     """What a caller of GetResourceOauth2Token asks for, beside the provider."""
 
     scopes: tuple[str, ...] = ()
-    parameters: Mapping[str, str] = _NOTHING
+    parameters: Mapping[str, str] = field(default_factory=dict)
     resources: tuple[str, ...] = ()
     audiences: tuple[str, ...] = ()
 
@@ -54,6 +69,35 @@ class Outgoing:
     url: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A JWT before its signature: what to sign, and with which of the client's keys (see PrivateKeyJwt)."""
+
+    algorithm: SigningAlgorithm
+    secret: str
+    kms_key: str | None
+    header: Mapping[str, Any]
+    claims: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """Signed JWTs of one request: `client` proves who asks (RFC 7523 §2.2), `grant` is what is asked with."""
+
+    client: Secret | None = None
+    grant: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """What the vendor's redirect said: a code or an error, never both. `variables` passed their patterns."""
+
+    code: Secret | None
+    error: str = ""
+    error_description: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +129,7 @@ class Answered:
     account: str = ""
     subject: str = ""
     label: str = ""
-    variables: Mapping[str, str] = _NOTHING
+    variables: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
 
 
