@@ -30,7 +30,7 @@ class Transaction(Protocol):
     Text that no backend could keep (NUL, lone surrogates) is `errors.ValidationFailed`, in keys as in values.
     """
 
-    async def get(self, kind: type[R], *, account: str, **key: Any) -> R | None:
+    async def get(self, kind: type[R], /, *, account: str, **key: Any) -> R | None:
         """Return the record with this whole primary key, or None. A partial key is a TypeError."""
         ...
 
@@ -62,7 +62,7 @@ class Transaction(Protocol):
         """
         ...
 
-    async def delete(self, kind: type[Any], *, account: str, **where: Any) -> int:
+    async def delete(self, kind: type[Any], /, *, account: str, **where: Any) -> int:
         """Delete the records of the account that equal `where` in every column it names; return how many.
 
         Naming no column is a TypeError: nobody empties an account by forgetting an argument.

@@ -91,7 +91,7 @@ class SqlTransaction:
         self._writable = writable
         self._fault: errors.Unavailable | None = None
 
-    async def get(self, kind: type[R], *, account: str, **key: Any) -> R | None:
+    async def get(self, kind: type[R], /, *, account: str, **key: Any) -> R | None:
         """Return the record with this whole primary key, or None. A partial key is a TypeError."""
         wanted = key_of(kind)
         if key.keys() != set(wanted[1:]):
@@ -164,7 +164,7 @@ class SqlTransaction:
             raise Stale
         return after
 
-    async def delete(self, kind: type[Any], *, account: str, **where: Any) -> int:
+    async def delete(self, kind: type[Any], /, *, account: str, **where: Any) -> int:
         """Delete the records of the account that equal `where` in every column it names; return how many.
 
         Naming no column is a TypeError: nobody empties an account by forgetting an argument.
