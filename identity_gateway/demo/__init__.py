@@ -1,9 +1,11 @@
-"""The demo: a gateway on SQLite, an agent written with the official SDK, and an OIDC issuer, all on this machine.
+"""The demo: a gateway on SQLite, an agent written with the official SDK, and what they deal with, all on this machine.
 
-`walk` starts the three, registers the agent through boto3, and shows a signed call, a streamed call with a JWT, and
-refusals. Every step is checked: `ONCE` ends with 0 only if each of them held.
+`walk` starts an OIDC issuer, a vendor with a consent page, a web application and the agent, registers them through
+boto3, and shows signed calls, streamed calls with a JWT, refusals, a user's consent, and credentials of the agent's
+own. Every step is checked: `ONCE` ends with 0 only if each of them held.
 """
 
+import json
 import os
 import secrets
 import signal
@@ -19,10 +21,13 @@ from typing import Any
 
 import httpx2
 
-from identity_gateway.demo.calls import Calls
+from identity_gateway.demo.calls import REGION, Calls
+from identity_gateway.demo.credentials import AGENT_POLICY, APPLICATION_POLICY, Credentials
 
 FOLDER = Path("build") / "demo"
 _PATIENCE = 60.0
+_CONSENT_PATIENCE = 600
+"""Seconds that a person may take to click."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class Parts:
     gateway: str
     agent: str
     issuer: str
+    vendor: str
+    application: str
 
 
 class DemoFailedError(Exception):
@@ -41,14 +48,23 @@ class DemoFailedError(Exception):
 def walk(*, once: bool) -> int:
     """Start everything, show every step, and stay up until Ctrl-C unless `once`. Return the exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    client_secret = secrets.token_urlsafe(24)
+    client_secret, vendor_secret = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     data = FOLDER / time.strftime("%Y%m%d-%H%M%S")
     data.mkdir(parents=True, exist_ok=True)
     try:
-        with _parts(data, client_secret) as parts:
+        with _parts(data, client_secret, vendor_secret) as parts:
             calls = Calls.prepare(parts.gateway, parts.agent, parts.issuer, data / "gateway", client_secret)
             environment = calls.write_environment(data / "demo.env")
-            for number, (title, step) in enumerate(calls.steps(), start=1):
+            credentials = Credentials(
+                calls.client("bedrock-agentcore-control"),
+                calls.client("bedrock-agentcore", patience=_CONSENT_PATIENCE),
+                parts.vendor,
+                vendor_secret,
+                parts.application,
+                agent=lambda: calls.signed_agent,
+                click=once,
+            )
+            for number, (title, step) in enumerate([*calls.steps(), *credentials.steps()], start=1):
                 _show(number, title, step)
             print(_FAREWELL.format(environment=environment, **calls.commands()))
             if not once:
@@ -73,34 +89,82 @@ def _show(number: int, title: str, step: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def _parts(data: Path, client_secret: str) -> Iterator[Parts]:
-    gateway, agent, issuer = _port(8080), _port(8081), _port(8082)
-    allowed = {"IDENTITY_GATEWAY_EGRESS_ALLOW": "127.0.0.0/8"}
-    serve = ["identity_gateway", "serve", "--port", str(gateway), "--data-dir", str(data / "gateway")]
+def _parts(data: Path, client_secret: str, vendor_secret: str) -> Iterator[Parts]:
+    ports = [_port(preferred) for preferred in range(8080, 8085)]
+    parts = Parts(*(f"http://127.0.0.1:{port}" for port in ports))
+    gateway, agent, issuer, vendor, application = map(str, ports)
+    folder = data / "gateway"
     with ExitStack() as stack:
-        running = []
-        for name, module, extra in (
-            ("issuer", ["identity_gateway.demo.issuer", "--port", str(issuer)], {"DEMO_CLIENT_SECRET": client_secret}),
-            ("agent", ["identity_gateway.demo.agent", "--port", str(agent)], {}),
-            ("gateway", serve, allowed),
-        ):
-            running.append(stack.enter_context(_process(data / f"{name}.log", module, extra)))
-        parts = Parts(*(f"http://127.0.0.1:{port}" for port in (gateway, agent, issuer)))
-        for process, url in zip(
-            running,
-            (f"{parts.issuer}/.well-known/openid-configuration", f"{parts.agent}/ping", f"{parts.gateway}/readyz"),
-            strict=True,
-        ):
-            _wait(process, url)
+
+        def run(name: str, module: list[str], extra: dict[str, str], url: str) -> None:
+            _wait(stack.enter_context(_process(data / f"{name}.log", module, extra)), url)
+
+        serve = ["identity_gateway", "serve", "--port", gateway, "--data-dir", str(folder)]
+        run("gateway", serve, {"IDENTITY_GATEWAY_EGRESS_ALLOW": "127.0.0.0/8"}, f"{parts.gateway}/readyz")
+        part = "identity_gateway.demo."
+        run(
+            "issuer",
+            [part + "issuer", "--port", issuer],
+            {"DEMO_CLIENT_SECRET": client_secret},
+            f"{parts.issuer}/.well-known/openid-configuration",
+        )
+        run(
+            "vendor",
+            [part + "vendor", "--port", vendor, "--gateway", parts.gateway],
+            {"DEMO_VENDOR_SECRET": vendor_secret},
+            f"{parts.vendor}/.well-known/openid-configuration",
+        )
+        run(
+            "application",
+            [part + "application", "--port", application],
+            _credentials(folder, parts.gateway, "application", APPLICATION_POLICY),
+            f"{parts.application}/",
+        )
+        where = {"DEMO_VENDOR": parts.vendor, "DEMO_RETURN_URL": f"{parts.application}/return"}
+        run(
+            "agent",
+            [part + "agent", "--port", agent],
+            _credentials(folder, parts.gateway, "agent", AGENT_POLICY) | where,
+            f"{parts.agent}/ping",
+        )
         yield parts
+
+
+def _credentials(folder: Path, gateway: str, name: str, policy: dict[str, Any]) -> dict[str, str]:
+    """Make an access key that may do just this, and return what the SDK reads from the environment."""
+    file = folder.parent / f"{name}-policy.json"
+    file.write_text(json.dumps(policy))
+    command = [sys.executable, "-m", "identity_gateway", "access-key", "create", "--name", name, "--policy", str(file)]
+    made = subprocess.run(
+        [*command, "--data-dir", str(folder), "--json"], env=_inherited(), capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        raise DemoFailedError(made.stderr.strip())
+    key = json.loads(made.stdout)
+    return {
+        "AWS_ACCESS_KEY_ID": key["accessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": key["secretAccessKey"],
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE": gateway,
+        "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL": gateway,
+    }
+
+
+def _inherited() -> dict[str, str]:
+    ours = ("IDENTITY_GATEWAY_", "AWS_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 @contextmanager
 def _process(log: Path, module: list[str], extra: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IDENTITY_GATEWAY_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", *module], env=inherited | extra, stdout=output, stderr=output, start_new_session=True
+            [sys.executable, "-m", *module],
+            env=_inherited() | extra,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
             yield process

@@ -22,7 +22,7 @@ from identity_gateway.demo.issuer import AUDIENCE, CLIENT_ID
 
 Step = Callable[[], Iterator[str]]
 
-_REGION = "us-east-1"
+REGION = "us-east-1"
 _ROLE = "arn:aws:iam::000000000000:role/not-used-by-this-gateway"
 _SNIPPET = (
     "import boto3, json, os; "
@@ -61,7 +61,7 @@ class Calls:
 
     def register(self) -> Iterator[str]:
         """Register the two agent runtimes."""
-        control = self._client("bedrock-agentcore-control")
+        control = self.client("bedrock-agentcore-control")
         authorizer = {
             "customJWTAuthorizer": {
                 "discoveryUrl": f"{self.issuer}/.well-known/openid-configuration",
@@ -82,7 +82,7 @@ class Calls:
 
     def call_signed(self) -> Iterator[str]:
         """Invoke with SigV4 for a named user."""
-        response = self._client("bedrock-agentcore").invoke_agent_runtime(
+        response = self.client("bedrock-agentcore").invoke_agent_runtime(
             agentRuntimeArn=self.signed_agent, runtimeUserId="ada", payload=json.dumps({"prompt": "boto3"})
         )
         said = json.loads(response["response"].read())
@@ -128,7 +128,7 @@ class Calls:
     def sign_with_wrong_secret(self) -> Iterator[str]:
         """Sign with the right access key id and a wrong secret."""
         try:
-            self._client("bedrock-agentcore", secret="not-the-secret").invoke_agent_runtime(  # noqa: S106
+            self.client("bedrock-agentcore", secret="not-the-secret").invoke_agent_runtime(  # noqa: S106
                 agentRuntimeArn=self.signed_agent, payload=b"{}"
             )
         except ClientError as error:
@@ -142,7 +142,7 @@ class Calls:
         variables = {
             "AWS_ACCESS_KEY_ID": self.access_key["accessKeyId"],
             "AWS_SECRET_ACCESS_KEY": self.access_key["secretAccessKey"],
-            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE": self.gateway,
             "AWS_ENDPOINT_URL_BEDROCK_AGENTCORE_CONTROL": self.gateway,
             "DEMO_CLIENT": f"{CLIENT_ID}:{self.client_secret}",
@@ -172,14 +172,15 @@ class Calls:
             token: str = client.fetch_token(f"{self.issuer}/token", grant_type="client_credentials")["access_token"]
             return token
 
-    def _client(self, service: str, *, secret: str | None = None) -> Any:
+    def client(self, service: str, *, secret: str | None = None, patience: int = 60) -> Any:
+        """Return an unmodified boto3 client; `patience` is how long it waits for an answer, in seconds."""
         return boto3.client(
             service,
             endpoint_url=self.gateway,
-            region_name=_REGION,
+            region_name=REGION,
             aws_access_key_id=self.access_key["accessKeyId"],
             aws_secret_access_key=secret or self.access_key["secretAccessKey"],
-            config=Config(retries={"total_max_attempts": 1}),
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=patience),
         )
 
 
