@@ -19,11 +19,12 @@ from identity_gateway.protocol.sigv4 import PresentedSignature
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Somebody asks for an operation."""
+    """Somebody asks for an operation. `service` is what stands before the colon where policies name the action."""
 
     action: str
     request_id: str
     source: str
+    service: str = "bedrock-agentcore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,19 @@ class Admission:
             principal, _ = await self._signatures.verify(presented, body_sha256)
         return principal
 
-    async def authorize(self, attempt: Attempt, principal: IamPrincipal, resources: tuple[str, ...]) -> None:
-        """Return if the principal may do this to all of the resources, once the record of it is committed."""
+    async def authorize(
+        self, attempt: Attempt, principal: IamPrincipal, name_resources: Callable[[], tuple[str, ...]]
+    ) -> str:
+        """Return the resource of the operation if the principal may do this to all that it touches.
+
+        The record of it is committed first. Naming the resources may itself refuse: one that only a token names.
+        """
+        async with self._refusals_kept(attempt, principal.arn):
+            resources = name_resources()
         async with self._refusals_kept(attempt, principal.arn, resources[-1]):
-            reason = authorize(principal, attempt.action, resources)
+            reason = authorize(principal, attempt.action, resources, service=attempt.service)
         await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason)
+        return resources[-1]
 
     async def answer(
         self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended]

@@ -1,4 +1,4 @@
-"""The command line: serve, demo, access keys, doctor. Commands work on the data folder while servers run."""
+"""The command line: serve, demo, access keys, grants, vault, doctor; they work on the data folder while servers run."""
 
 import asyncio
 import json
@@ -6,7 +6,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -26,6 +27,10 @@ cli = typer.Typer(
 )
 keys = typer.Typer(help="SigV4 access keys of this gateway.", no_args_is_help=True)
 cli.add_typer(keys, name="access-key")
+vault = typer.Typer(help="The keys of the token vault.", no_args_is_help=True)
+cli.add_typer(vault, name="vault")
+grants = typer.Typer(help="What users gave to agents.", no_args_is_help=True)
+cli.add_typer(grants, name="grants")
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder with the database and the keys.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -107,6 +112,90 @@ def delete_key(access_key_id: str, data_dir: DataDir = None) -> None:
     print(f"deleted {access_key_id}")
 
 
+@vault.command("status", epilog="Example: identity-gateway vault status --json")
+def vault_status(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Say which key wraps, whether it works, and what lies under which key."""
+    found = _with_gateway(data_dir, lambda gateway: gateway.stories.vaults.status())
+    print(json.dumps(found) if as_json else "\n".join(f"{name:<18} {value}" for name, value in found.items()))
+    sys.exit(0 if found["works"] else 1)
+
+
+@vault.command("rotate", epilog="Example: identity-gateway vault rotate --json")
+def vault_rotate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Wrap every data key anew with the present keys, while the gateway runs."""
+
+    def tell(counts: Any) -> None:
+        if not as_json:
+            print(f"{counts.values} seen, {counts.rewrapped} wrapped anew", file=sys.stderr)
+
+    done = _with_gateway(data_dir, lambda gateway: gateway.stories.vaults.rotate(tell))
+    shown = asdict(done) | {"complete": done.complete}
+    print(json.dumps(shown) if as_json else "\n".join(f"{name:<12} {value}" for name, value in shown.items()))
+    sys.exit(0 if done.complete else 1)
+
+
+@grants.command("list", epilog="Example: identity-gateway grants list --user ada --json")
+def list_grants(
+    user: Annotated[str | None, typer.Option(help="Of a user that a caller named.")] = None,
+    issuer: Annotated[str | None, typer.Option(help="With --subject: of a user that a JWT proved.")] = None,
+    subject: Annotated[str | None, typer.Option(help="With --issuer.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Of an agent: the name of its workload identity.")] = None,
+    provider: Annotated[str | None, typer.Option(help="Of a credential provider.")] = None,
+    state: Annotated[str | None, typer.Option(help="active, needs_consent, needs_admin or revoked.")] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """List grants, all of them or those that fit. Never shows a token."""
+    wanted = {
+        "userId": user,
+        "userIssuer": issuer,
+        "userSubject": subject,
+        "workloadName": agent,
+        "providerName": provider,
+        "state": state.upper() if state else None,
+    }
+    asked = {name: value for name, value in wanted.items() if value is not None}
+
+    async def every(gateway: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        token = None
+        while True:
+            page = await gateway.stories.grants.list_grants(asked | ({"nextToken": token} if token else {}))
+            found += page["grants"]
+            token = page["nextToken"]
+            if token is None:
+                return found
+
+    rows = _with_gateway(data_dir, every)
+    if as_json:
+        print(json.dumps(rows, default=str))
+        return
+    for row in rows:
+        who = " ".join(row["user"].values())
+        print(f"{row['grantId']}  {row['state']:<14} {row['workloadName']}  {who}  {row['providerName']}")
+
+
+@grants.command("revoke", epilog="Example: identity-gateway grants revoke 0123456789abcdef0123456789abcdef")
+def revoke_grant(grant_id: str, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Take a grant back, at the vendor first. Asked again, it tries again what the vendor did not confirm."""
+
+    async def revoke(gateway: Any) -> dict[str, Any]:
+        from identity_gateway.audit import ALLOWED, Decided  # noqa: PLC0415 - slow to import
+
+        resource = f"token-vault/default/grant/{grant_id}"
+        await gateway.audit.record(Decided("operator", "RevokeGrant", resource, ALLOWED, "command line"))
+        done: dict[str, Any] = await gateway.stories.grants.revoke_grant({"grantId": grant_id})
+        return done
+
+    done = _with_gateway(data_dir, revoke)
+    at_vendor = {name: value for name, value in done["vendorRevocation"].items() if value is not None}
+    if as_json:
+        print(json.dumps(done, default=str))
+    else:
+        print(f"{grant_id} {done['grant']['state']}; at the vendor: {at_vendor}")
+    sys.exit(1 if at_vendor["status"] == "FAILED" else 0)
+
+
 @cli.command(epilog="Example: identity-gateway doctor --data-dir ./data")
 def doctor(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Check the settings, the state and the keys, and say what is wrong."""
@@ -161,8 +250,23 @@ def _with_state(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any,
     """Open the state, do the work, and turn refusals into a sentence and exit code 1."""
     from identity_gateway.app import open_state  # noqa: PLC0415 - slow to import, and not needed for --help
 
+    return _with(open_state, data_dir, work)
+
+
+def _with_gateway(data_dir: Path | None, work: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    """Do the work on a whole gateway that listens nowhere."""
+    from identity_gateway.app import open_gateway  # noqa: PLC0415 - slow to import, and not needed for --help
+
+    return _with(open_gateway, data_dir, work)
+
+
+def _with(
+    opened: Callable[[settings.Settings], AbstractAsyncContextManager[Any]],
+    data_dir: Path | None,
+    work: Callable[[Any], Coroutine[Any, Any, T]],
+) -> T:
     async def run() -> T:
-        async with open_state(_loaded(data_dir=data_dir)) as state:
+        async with opened(_loaded(data_dir=data_dir)) as state:
             return await work(state)
 
     try:

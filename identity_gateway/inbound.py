@@ -179,22 +179,23 @@ class UserTokens:
         return JwtUser(claims.issuer, claims.subject)
 
 
-def authorize(principal: IamPrincipal, action: str, resources: tuple[str, ...]) -> str:
+def authorize(
+    principal: IamPrincipal, action: str, resources: tuple[str, ...], *, service: str = "bedrock-agentcore"
+) -> str:
     """Return why the principal may do the action on all of the resources, or raise AccessDenied.
 
-    A key that is neither admin nor has a policy may call nothing.
+    A key that is neither admin nor has a policy may call nothing. `service` is what stands before the colon.
     """
+    action = f"{service}:{action}"
     if principal.admin:
         return "admin key"
     if principal.policy is None:
         raise _denied(principal, action, "the key has no policy")
-    decision = policy.parse(principal.policy).decide_all(f"bedrock-agentcore:{action}", resources)
+    decision = policy.parse(principal.policy).decide_all(action, resources)
     if decision is not policy.Decision.ALLOWED:
         raise _denied(principal, action, decision.value)
     return "identity policy"
 
 
 def _denied(principal: IamPrincipal, action: str, reason: str) -> AccessDenied:
-    return AccessDenied(
-        f"{principal.arn} is not authorized to perform bedrock-agentcore:{action} on this resource.", reason=reason
-    )
+    return AccessDenied(f"{principal.arn} is not authorized to perform {action} on this resource.", reason=reason)

@@ -64,6 +64,10 @@ class Realm:
         """Return the ARN of a token vault; `default` is the one that every account has."""
         return self.arn(f"token-vault/{vault}")
 
+    def grant_arn(self, grant_id: str) -> str:
+        """Return the ARN of a grant: the gateway's own, AWS has none."""
+        return self.arn(f"token-vault/default/grant/{grant_id}")
+
     def credential_provider_arn(self, kind: "CredentialKind", name: str) -> str:
         """Return the ARN of a credential provider in the default token vault."""
         return self.arn(f"token-vault/default/{kind.value}credentialprovider/{name}")

@@ -90,6 +90,19 @@ class Settings(BaseSettings):
     root_secret_access_key: SecretStr | None = None
     signature_max_skew: int = Field(default=300, ge=1, le=900)
 
+    # The token vault: which key wraps what it keeps, unless SetTokenVaultCMK says otherwise; and where AWS is
+    key_provider: Literal["local", "transit"] = "local"
+    transit_address: str | None = None
+    transit_key: str | None = None
+    transit_token: SecretStr | None = None
+    transit_token_path: Path | None = None
+    transit_namespace: str = ""
+    kms_endpoint_url: str | None = None
+    secrets_manager_endpoint_url: str | None = None
+
+    # Vendors: a folder of descriptors of one's own, beside those that came along
+    providers_dir: Path | None = None
+
     # Ways out: key sets and vendors, and the agents
     egress_allow: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
     egress_ca_file: Path | None = None
@@ -162,7 +175,7 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return value.rstrip("/")
 
-    @field_validator("database_url", "redis_url", "master_key", "metrics_token")
+    @field_validator("database_url", "redis_url", "master_key", "metrics_token", "transit_token")
     @classmethod
     def _is_not_empty(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not value.get_secret_value():
@@ -185,6 +198,12 @@ class Settings(BaseSettings):
             raise ValueError(message)
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             message = "tls_cert_file and tls_key_file must be given together"
+            raise ValueError(message)
+        if self.transit_address is not None and (self.transit_token is None) == (self.transit_token_path is None):
+            message = "transit_address needs either transit_token or transit_token_path"
+            raise ValueError(message)
+        if self.key_provider == "transit" and (self.transit_address is None or self.transit_key is None):
+            message = "key_provider transit needs transit_address and transit_key"
             raise ValueError(message)
         self.master_keys()
         return self

@@ -1,14 +1,25 @@
-"""Tags of agent runtimes, their endpoints and workload identities (TagResource, UntagResource, ListTagsForResource).
+"""Tags of runtimes, endpoints, workload identities and credential providers (TagResource and its siblings).
 
 Tags carry no rights here: no policy reads them.
 """
 
 from identity_gateway.errors import FieldError, NotFound, QuotaExceeded, ValidationFailed
-from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, Document, Realm, Tag, WorkloadIdentity
+from identity_gateway.model import (
+    AgentRuntime,
+    AgentRuntimeEndpoint,
+    CredentialKind,
+    CredentialProvider,
+    Document,
+    Realm,
+    Tag,
+    WorkloadIdentity,
+)
 from identity_gateway.records import Records, Transaction
 from identity_gateway.records.races import settled
 
-Tagged = AgentRuntime | AgentRuntimeEndpoint | WorkloadIdentity
+Tagged = AgentRuntime | AgentRuntimeEndpoint | WorkloadIdentity | CredentialProvider
+
+_PROVIDERS = {f"{kind.value}credentialprovider": kind for kind in CredentialKind}
 
 _MOST = 50
 
@@ -65,6 +76,8 @@ class Tags:
                 return await transaction.get(AgentRuntimeEndpoint, account=account, runtime_id=runtime_id, name=name)
             case ["workload-identity-directory", "default", "workload-identity", name]:
                 return await transaction.get(WorkloadIdentity, account=account, name=name)
+            case ["token-vault", "default", kind, name] if kind in _PROVIDERS:
+                return await transaction.get(CredentialProvider, account=account, kind=_PROVIDERS[kind], name=name)
         return None
 
 

@@ -22,7 +22,7 @@ LAYERS = [
     {"errors", "model"},
     {"protocol"},
     {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"}
-    | {"envelope", "key_encryption", "fingerprints", "secrets_manager", "server_metadata"},
+    | {"envelope", "key_encryption", "fingerprints", "external_secrets", "server_metadata"},
     {
         "runtimes",
         "tags",
@@ -37,7 +37,7 @@ LAYERS = [
         "refresh",
     }
     | {"consent", "outbound", "credential_providers", "idempotency", "paging", "authorization_server"}
-    | {"machine_tokens", "token_vault", "grants", "signals"},
+    | {"token_vault", "grants", "signals", "key_signing", "keepalive"},
     {"api"},
     {"app", "settings", "cli", "__main__", "demo", "server"},
 ]

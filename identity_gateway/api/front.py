@@ -1,14 +1,14 @@
 """The front door: everything enters here, is routed on the raw path, and is answered in AWS's dialect.
 
 Three kinds of requests: invocations of agents (the hot path: plain ASGI, streamed both ways), AWS JSON operations, and
-the public pages of `public`. The dispatcher checks the request head, gives each request its id, and writes one log line
-about it; the stories decide everything else.
+what stands behind the open doors (`public`, `pages`, `webhooks`). The dispatcher checks the request head, gives each
+request its id, and writes one log line about it; the stories decide everything else.
 """
 
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
 
@@ -19,7 +19,6 @@ from identity_gateway.admission import Admission, Attempt
 from identity_gateway.api import render
 from identity_gateway.api.exchange import Application, CallerLeft, Exchange, Receive, Scope, Send
 from identity_gateway.api.operations import INVOKE, SERVED, Stories
-from identity_gateway.api.public import OPEN_DOORS
 from identity_gateway.errors import (
     AgentFailed,
     InsufficientScope,
@@ -52,21 +51,22 @@ class Front:
         discovery: Discovery,
         admission: Admission,
         realm: Realm,
-        public: Application,
+        doors: Sequence[tuple[Callable[[bytes], bool], Application]],
     ) -> None:
         self._services = services
-        self._stories = {name: served.story(stories) for name, served in SERVED.items()}
+        self._stories = stories
         self._invocations = invocations
         self._discovery = discovery
         self._admission = admission
         self._realm = realm
-        self._public = public
+        self._doors = tuple(doors)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
-        if scope["raw_path"].decode("latin-1") in OPEN_DOORS:
-            await self._public(scope, receive, send)
-            return
+        for opens, application in self._doors:
+            if opens(scope["raw_path"]):
+                await application(scope, receive, send)
+                return
         exchange = Exchange(scope, receive, send)
         started = time.perf_counter()
         telemetry.IN_FLIGHT.inc()
@@ -144,20 +144,20 @@ class Front:
     async def _operate(self, exchange: Exchange, match: Match) -> None:
         """Authenticate, validate, authorise, then call the story: in this order, whatever the operation."""
         operation, request = match.operation, exchange.request
-        attempt = Attempt(operation.name, exchange.request_id, exchange.source)
+        attempt = Attempt(operation.name, exchange.request_id, exchange.source, operation.policy_prefix)
         presented = await self._admission.present(attempt, request)
         await self._admission.refuse_stranger(
             attempt, presented, lambda: Spool.digest(exchange.body(), max_bytes=_MAX_OPERATION_BODY)
         )
         body = await exchange.read(_MAX_OPERATION_BODY)
         principal = await self._admission.authenticate(attempt, presented, sha256(body).hexdigest())
-        if operation.name not in self._stories:
+        if operation.name not in SERVED:
             raise OperationNotServed(f"{operation.name} is not served by this gateway.")
         asked = operation.parse_input(match.labels, request.raw_query, request.headers, body)
-        resources = SERVED[operation.name].resources(self._realm, asked)
-        await self._admission.authorize(attempt, principal, resources)
-        story = self._stories[operation.name](asked)
-        result = await self._admission.answer(attempt, principal, resources[-1], story)
+        name_resources = SERVED[operation.name].resources(self._stories)
+        resource = await self._admission.authorize(attempt, principal, lambda: name_resources(self._realm, asked))
+        story = SERVED[operation.name].story(self._stories)(asked)
+        result = await self._admission.answer(attempt, principal, resource, story)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)
 

@@ -8,9 +8,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from identity_gateway.admission import Vended
-from identity_gateway.model import Document, Realm
+from identity_gateway.credential_providers import CredentialProviders, ProviderSettings
+from identity_gateway.grants import Grants
+from identity_gateway.model import CredentialKind, Document, Realm
+from identity_gateway.outbound import Outbound
 from identity_gateway.runtimes import RuntimeEndpoints, Runtimes
 from identity_gateway.tags import Tags
+from identity_gateway.token_vault import TokenVaults
 from identity_gateway.workload import Workloads
 
 Story = Callable[[Document], Awaitable[Document | Vended]]
@@ -25,6 +29,11 @@ class Stories:
     endpoints: RuntimeEndpoints
     workloads: Workloads
     tags: Tags
+    providers: CredentialProviders
+    vaults: TokenVaults
+    outbound: Outbound
+    grants: Grants
+    provider_settings: ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +41,12 @@ class Served:
     """How one operation is served."""
 
     story: Callable[[Stories], Story]
-    resources: Resources
+    resources: Callable[[Stories], Resources]
+
+
+def _always(resources: Resources) -> Callable[[Stories], Resources]:
+    """Name resources from the input alone."""
+    return lambda _stories: resources
 
 
 def _all_runtimes(realm: Realm, _asked: Document) -> tuple[str, ...]:
@@ -61,29 +75,77 @@ def _tagged(_realm: Realm, asked: Document) -> tuple[str, ...]:
     return (asked["resourceArn"],)
 
 
+def _vault(realm: Realm, asked: Document) -> tuple[str, ...]:
+    return (realm.token_vault_arn(asked.get("tokenVaultId") or "default"),)
+
+
+def _provider(kind: CredentialKind) -> Resources:
+    def of(realm: Realm, asked: Document) -> tuple[str, ...]:
+        return (realm.token_vault_arn(), realm.credential_provider_arn(kind, asked["name"]))
+
+    return of
+
+
+def _grant(realm: Realm, asked: Document) -> tuple[str, ...]:
+    return (realm.token_vault_arn(), realm.grant_arn(asked.get("grantId", "*")))
+
+
+_RUNTIMES, _RUNTIME, _ENDPOINT = _always(_all_runtimes), _always(_runtime), _always(_endpoint)
+_DIRECTORY, _WORKLOAD, _TAGGED, _VAULT = _always(_directory), _always(_workload), _always(_tagged), _always(_vault)
+_OAUTH2 = _always(_provider(CredentialKind.OAUTH2))
+_API_KEY = _always(_provider(CredentialKind.API_KEY))
+_GRANT = _always(_grant)
+
 SERVED: Mapping[str, Served] = {
-    "CreateAgentRuntime": Served(lambda s: s.runtimes.create_agent_runtime, _all_runtimes),
-    "GetAgentRuntime": Served(lambda s: s.runtimes.get_agent_runtime, _runtime),
-    "UpdateAgentRuntime": Served(lambda s: s.runtimes.update_agent_runtime, _runtime),
-    "DeleteAgentRuntime": Served(lambda s: s.runtimes.delete_agent_runtime, _runtime),
-    "ListAgentRuntimes": Served(lambda s: s.runtimes.list_agent_runtimes, _all_runtimes),
-    "ListAgentRuntimeVersions": Served(lambda s: s.runtimes.list_agent_runtime_versions, _runtime),
-    "CreateAgentRuntimeEndpoint": Served(lambda s: s.endpoints.create_agent_runtime_endpoint, _endpoint),
-    "GetAgentRuntimeEndpoint": Served(lambda s: s.endpoints.get_agent_runtime_endpoint, _endpoint),
-    "UpdateAgentRuntimeEndpoint": Served(lambda s: s.endpoints.update_agent_runtime_endpoint, _endpoint),
-    "DeleteAgentRuntimeEndpoint": Served(lambda s: s.endpoints.delete_agent_runtime_endpoint, _endpoint),
-    "ListAgentRuntimeEndpoints": Served(lambda s: s.endpoints.list_agent_runtime_endpoints, _runtime),
-    "CreateWorkloadIdentity": Served(lambda s: s.workloads.create_workload_identity, _workload),
-    "GetWorkloadIdentity": Served(lambda s: s.workloads.get_workload_identity, _workload),
-    "UpdateWorkloadIdentity": Served(lambda s: s.workloads.update_workload_identity, _workload),
-    "DeleteWorkloadIdentity": Served(lambda s: s.workloads.delete_workload_identity, _workload),
-    "ListWorkloadIdentities": Served(lambda s: s.workloads.list_workload_identities, _directory),
-    "GetWorkloadAccessToken": Served(lambda s: s.workloads.get_workload_access_token, _workload),
-    "GetWorkloadAccessTokenForJWT": Served(lambda s: s.workloads.get_workload_access_token_for_jwt, _workload),
-    "GetWorkloadAccessTokenForUserId": Served(lambda s: s.workloads.get_workload_access_token_for_user_id, _workload),
-    "TagResource": Served(lambda s: s.tags.tag_resource, _tagged),
-    "UntagResource": Served(lambda s: s.tags.untag_resource, _tagged),
-    "ListTagsForResource": Served(lambda s: s.tags.list_tags_for_resource, _tagged),
+    "CreateAgentRuntime": Served(lambda s: s.runtimes.create_agent_runtime, _RUNTIMES),
+    "GetAgentRuntime": Served(lambda s: s.runtimes.get_agent_runtime, _RUNTIME),
+    "UpdateAgentRuntime": Served(lambda s: s.runtimes.update_agent_runtime, _RUNTIME),
+    "DeleteAgentRuntime": Served(lambda s: s.runtimes.delete_agent_runtime, _RUNTIME),
+    "ListAgentRuntimes": Served(lambda s: s.runtimes.list_agent_runtimes, _RUNTIMES),
+    "ListAgentRuntimeVersions": Served(lambda s: s.runtimes.list_agent_runtime_versions, _RUNTIME),
+    "CreateAgentRuntimeEndpoint": Served(lambda s: s.endpoints.create_agent_runtime_endpoint, _ENDPOINT),
+    "GetAgentRuntimeEndpoint": Served(lambda s: s.endpoints.get_agent_runtime_endpoint, _ENDPOINT),
+    "UpdateAgentRuntimeEndpoint": Served(lambda s: s.endpoints.update_agent_runtime_endpoint, _ENDPOINT),
+    "DeleteAgentRuntimeEndpoint": Served(lambda s: s.endpoints.delete_agent_runtime_endpoint, _ENDPOINT),
+    "ListAgentRuntimeEndpoints": Served(lambda s: s.endpoints.list_agent_runtime_endpoints, _RUNTIME),
+    "CreateWorkloadIdentity": Served(lambda s: s.workloads.create_workload_identity, _WORKLOAD),
+    "GetWorkloadIdentity": Served(lambda s: s.workloads.get_workload_identity, _WORKLOAD),
+    "UpdateWorkloadIdentity": Served(lambda s: s.workloads.update_workload_identity, _WORKLOAD),
+    "DeleteWorkloadIdentity": Served(lambda s: s.workloads.delete_workload_identity, _WORKLOAD),
+    "ListWorkloadIdentities": Served(lambda s: s.workloads.list_workload_identities, _DIRECTORY),
+    "GetWorkloadAccessToken": Served(lambda s: s.workloads.get_workload_access_token, _WORKLOAD),
+    "GetWorkloadAccessTokenForJWT": Served(lambda s: s.workloads.get_workload_access_token_for_jwt, _WORKLOAD),
+    "GetWorkloadAccessTokenForUserId": Served(lambda s: s.workloads.get_workload_access_token_for_user_id, _WORKLOAD),
+    "TagResource": Served(lambda s: s.tags.tag_resource, _TAGGED),
+    "UntagResource": Served(lambda s: s.tags.untag_resource, _TAGGED),
+    "ListTagsForResource": Served(lambda s: s.tags.list_tags_for_resource, _TAGGED),
+    "CreateOauth2CredentialProvider": Served(lambda s: s.providers.create_oauth2_credential_provider, _OAUTH2),
+    "GetOauth2CredentialProvider": Served(lambda s: s.providers.get_oauth2_credential_provider, _OAUTH2),
+    "UpdateOauth2CredentialProvider": Served(lambda s: s.providers.update_oauth2_credential_provider, _OAUTH2),
+    "DeleteOauth2CredentialProvider": Served(lambda s: s.providers.delete_oauth2_credential_provider, _OAUTH2),
+    "ListOauth2CredentialProviders": Served(lambda s: s.providers.list_oauth2_credential_providers, _VAULT),
+    "CreateApiKeyCredentialProvider": Served(lambda s: s.providers.create_api_key_credential_provider, _API_KEY),
+    "GetApiKeyCredentialProvider": Served(lambda s: s.providers.get_api_key_credential_provider, _API_KEY),
+    "UpdateApiKeyCredentialProvider": Served(lambda s: s.providers.update_api_key_credential_provider, _API_KEY),
+    "DeleteApiKeyCredentialProvider": Served(lambda s: s.providers.delete_api_key_credential_provider, _API_KEY),
+    "ListApiKeyCredentialProviders": Served(lambda s: s.providers.list_api_key_credential_providers, _VAULT),
+    "GetTokenVault": Served(lambda s: s.vaults.get_token_vault, _VAULT),
+    "SetTokenVaultCMK": Served(lambda s: s.vaults.set_token_vault_cmk, _VAULT),
+    "ResetTokenVaultKeyMaterial": Served(lambda s: s.vaults.reset_token_vault_key_material, _VAULT),
+    "GetResourceOauth2Token": Served(
+        lambda s: s.outbound.get_resource_oauth2_token, lambda s: s.outbound.resources(CredentialKind.OAUTH2)
+    ),
+    "GetResourceApiKey": Served(
+        lambda s: s.outbound.get_resource_api_key, lambda s: s.outbound.resources(CredentialKind.API_KEY)
+    ),
+    # AWS names no resource for it; the vault is what it changes.
+    "CompleteResourceTokenAuth": Served(lambda s: s.outbound.complete_resource_token_auth, _VAULT),
+    # The gateway's own.
+    "ListGrants": Served(lambda s: s.grants.list_grants, _GRANT),
+    "GetGrant": Served(lambda s: s.grants.get_grant, _GRANT),
+    "RevokeGrant": Served(lambda s: s.grants.revoke_grant, _GRANT),
+    "GetProviderSettings": Served(lambda s: s.provider_settings.get_provider_settings, _OAUTH2),
+    "PutProviderSettings": Served(lambda s: s.provider_settings.put_provider_settings, _OAUTH2),
 }
 
 INVOKE = "InvokeAgentRuntime"

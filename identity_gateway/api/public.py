@@ -1,7 +1,7 @@
 """What anybody may ask: is the gateway alive, is it ready, what is it. And the metrics, for who holds their token.
 
-`OPEN_DOORS` is THE list of unauthenticated doors; the protected resource metadata of a runtime (RFC 9728) is the one
-other, because it hangs below each runtime's own path.
+`OPEN_DOORS` is THE list of unauthenticated doors, those of `pages` and `webhooks` included; the protected resource
+metadata of a runtime (RFC 9728) is the one other, because it hangs below each runtime's own path.
 """
 
 import hmac
@@ -14,14 +14,19 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from identity_gateway import __version__
+from identity_gateway.api import pages, webhooks
 from identity_gateway.model import Secret
 
-OPEN_DOORS = {
+_DOORS = {
     "/": "name and version",
     "/healthz": "alive",
     "/readyz": "ready to serve",
     "/metrics": "Prometheus metrics; asks for their token",
 }
+
+OPEN_DOORS = {**_DOORS, **pages.DOORS, **webhooks.DOORS}
+
+_RAW = frozenset(path.encode() for path in _DOORS)
 
 Check = Callable[[], Awaitable[None]]
 
@@ -42,6 +47,11 @@ class Lifecycle:
             except Exception:  # noqa: BLE001 - whatever it is, the part is not ready
                 names.append(name)
         return names
+
+
+def opens(raw_path: bytes) -> bool:
+    """Whether the application of `public` serves this path (raw, without the query)."""
+    return raw_path in _RAW
 
 
 def public(lifecycle: Lifecycle, *, metrics_token: Secret | None, registry: CollectorRegistry) -> FastAPI:

@@ -1,0 +1,148 @@
+"""The front door, wired: who may enter, which story answers, and where agents stand."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from identity_gateway import telemetry
+from identity_gateway.admission import Admission
+from identity_gateway.api import pages, public, webhooks
+from identity_gateway.api.front import Front
+from identity_gateway.api.operations import Stories
+from identity_gateway.api.public import Lifecycle
+from identity_gateway.app.credentials import Credentials, open_credentials
+from identity_gateway.app.state import Clock, Parts, State, ephemeral_of, open_state, secret_of, tls_of
+from identity_gateway.audit import Audit
+from identity_gateway.egress import Egress
+from identity_gateway.ephemeral import Ephemeral
+from identity_gateway.idempotency import Idempotency
+from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
+from identity_gateway.invocation import Callers, Discovery, Forwarding, Invocations, Timeouts
+from identity_gateway.keysets import KeySets
+from identity_gateway.paging import Paging
+from identity_gateway.protocol.aws import load_services
+from identity_gateway.protocol.sigv4 import Scope as SignatureScope
+from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
+from identity_gateway.sealing import Sealer
+from identity_gateway.settings import Settings
+from identity_gateway.spool import Spool
+from identity_gateway.tags import Tags
+from identity_gateway.upstream import Upstream
+from identity_gateway.workload import SEALING_PERIOD, Workloads, WorkloadTokens
+
+SIGNING_NAME = "bedrock-agentcore"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """A gateway that is ready to answer."""
+
+    front: Front
+    lifecycle: Lifecycle
+    stories: Stories
+    audit: Audit
+
+
+@asynccontextmanager
+async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> AsyncIterator[Gateway]:
+    """Build every part, and give each back in the opposite order."""
+    async with AsyncExitStack() as stack:
+        state = await stack.enter_async_context(open_state(settings, clock=clock))
+        parts = _shared(stack, settings, state, clock)
+        credentials = open_credentials(stack, parts)
+        signatures = Signatures(
+            state.access_keys,
+            SignatureScope(state.realm.region, SIGNING_NAME),
+            clock=clock,
+            max_skew=timedelta(seconds=settings.signature_max_skew),
+        )
+        invocations, discovery = _agents(stack, parts, signatures)
+        stories = _stories(parts, credentials)
+        lifecycle = Lifecycle({"records": state.records.ping, "ephemeral": parts.ephemeral.ping})
+        metrics_token = secret_of(settings.metrics_token)
+        doors = (
+            (public.opens, public.public(lifecycle, metrics_token=metrics_token, registry=telemetry.registry())),
+            (pages.opens, pages.pages(credentials.consents.front_channel)),
+            (webhooks.opens, webhooks.webhooks(credentials.signals)),
+        )
+        admission = Admission(signatures, parts.audit)
+        front = Front(load_services(), stories, invocations, discovery, admission, state.realm, doors)
+        yield Gateway(front, lifecycle, stories, parts.audit)
+
+
+def _shared(stack: AsyncExitStack, settings: Settings, state: State, clock: Clock) -> Parts:
+    """Build what several stories share."""
+    account = state.realm.account
+    ephemeral = ephemeral_of(settings)
+    stack.push_async_callback(ephemeral.close)
+    audit = Audit(state.records, account, clock=clock, retention=timedelta(days=settings.audit_retention_days))
+    stack.push_async_callback(audit.close)
+    audit.start()
+    sealer = Sealer(state.master_keys, "workload-access-token", period_seconds=SEALING_PERIOD)
+    # Whoever may call GetWorkloadAccessTokenForJWT names issuers of their choice: neither their number nor their
+    # name servers may crowd out the key sets that guard the front door.
+    visiting = _key_sets(stack, settings, ephemeral, visiting=True)
+    return Parts(
+        settings,
+        state,
+        ephemeral,
+        audit,
+        Paging(Sealer(state.master_keys, "paging"), account),
+        WorkloadTokens(sealer, account, clock=clock),
+        UserTokens(visiting, clock=clock),
+        clock,
+    )
+
+
+def _stories(parts: Parts, credentials: Credentials) -> Stories:
+    """Build what serves the AWS JSON operations."""
+    records, realm, clock = parts.state.records, parts.state.realm, parts.clock
+    idempotency = Idempotency(records, realm.account, clock=clock)
+    return Stories(
+        runtimes=Runtimes(records, idempotency, parts.paging, realm, clock=clock),
+        endpoints=RuntimeEndpoints(records, idempotency, parts.paging, realm, clock=clock),
+        workloads=Workloads(records, parts.tokens, parts.user_tokens, parts.paging, realm, clock=clock),
+        tags=Tags(records, realm),
+        providers=credentials.providers,
+        provider_settings=credentials.provider_settings,
+        vaults=credentials.vaults,
+        outbound=credentials.outbound,
+        grants=credentials.grants,
+    )
+
+
+def _agents(stack: AsyncExitStack, parts: Parts, signatures: Signatures) -> tuple[Invocations, Discovery]:
+    """Build the way to the agents."""
+    settings, records, realm = parts.settings, parts.state.records, parts.state.realm
+    upstream = Upstream(
+        ssl_context=tls_of(settings.agent_ca_file),
+        max_connections=settings.agent_max_connections,
+        connect_timeout=settings.agent_connect_timeout,
+    )
+    stack.push_async_callback(upstream.aclose)
+    keysets = _key_sets(stack, settings, parts.ephemeral)
+    routes, bearer_tokens = Routes(records, realm), BearerTokens(keysets, clock=parts.clock)
+    callers = Callers(
+        signatures,
+        bearer_tokens,
+        Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
+        realm,
+        body_timeout=settings.agent_sync_timeout,
+    )
+    timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
+    forwarding = Forwarding(upstream, parts.tokens, timeouts, clock=parts.clock)
+    discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
+    return Invocations(routes, callers, forwarding, parts.audit), discovery
+
+
+def _key_sets(stack: AsyncExitStack, settings: Settings, ephemeral: Ephemeral, *, visiting: bool = False) -> KeySets:
+    """Make key sets with a way out of their own, which ends after them."""
+    egress = Egress(settings.egress_allow, ssl_context=tls_of(settings.egress_ca_file))
+    stack.push_async_callback(egress.aclose)
+    keysets = KeySets(
+        egress, clock=time.monotonic, shared=ephemeral, max_issuers=100 if visiting else 1000, visiting=visiting
+    )
+    stack.push_async_callback(keysets.aclose)
+    return keysets

@@ -1,0 +1,12 @@
+"""The vault: what users granted, found by everything that a request must share with a consent, and kept sealed.
+
+Whoever writes must have seen what is there: a rotation lands on the generation that it began with or not at all, and
+the newest consent of a user wins over everything. No failure deletes a grant. This package asks no vendor anything,
+does not decide when to refresh (`refresh` does), and does not audit.
+"""
+
+from identity_gateway.vault.holder import Holder, lookup_of
+from identity_gateway.vault.story import SUPERSEDED, Envelope, Vault, is_over
+from identity_gateway.vault.tokens import Tokens
+
+__all__ = ["SUPERSEDED", "Envelope", "Holder", "Tokens", "Vault", "is_over", "lookup_of"]

@@ -1,0 +1,79 @@
+"""What a grant holds sealed, and when it ends.
+
+Seals nothing and keeps nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from identity_gateway.model import Secret
+from identity_gateway.protocol.oauth2 import Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a grant holds sealed. `kind` is the vendor's word for the token; `variables` belong into its URLs."""
+
+    access: Secret
+    refresh: Secret | None
+    kind: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
+
+    def renewed(self, credential: Credential, variables: Mapping[str, str], more: Mapping[str, Secret]) -> "Tokens":
+        """Return what a refresh makes of them: an answer without a refresh token keeps the old one."""
+        return Tokens(
+            credential.access,
+            credential.refresh or self.refresh,
+            credential.kind or self.kind,
+            {**self.variables, **variables},
+            {**self.secrets, **more},
+        )
+
+
+def plaintext(tokens: Tokens) -> bytes:
+    """Return the JSON that is sealed."""
+    document = {
+        "access": tokens.access.reveal(),
+        "refresh": None if tokens.refresh is None else tokens.refresh.reveal(),
+        "kind": tokens.kind,
+        "variables": dict(tokens.variables),
+        "secrets": {name: secret.reveal() for name, secret in tokens.secrets.items()},
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def tokens_of(content: bytes) -> Tokens:
+    """Return the tokens that `plaintext` wrote."""
+    document: dict[str, Any] = json.loads(content)
+    refresh = document["refresh"]
+    return Tokens(
+        Secret(document["access"]),
+        None if refresh is None else Secret(refresh),
+        document["kind"],
+        document["variables"],
+        {name: Secret(value) for name, value in document["secrets"].items()},
+    )
+
+
+def refresh_expiry(
+    credential: Credential, began: float, otherwise: float | None, before: datetime | None
+) -> datetime | None:
+    """Return when the refresh token ends. `otherwise` (seconds) counts when the answer does not say."""
+    if credential.refresh_lifetime is not None:
+        return later(began, credential.refresh_lifetime)
+    # An old refresh token that stays keeps its end; a new one lives as long as the vendor's descriptor says.
+    return before if credential.refresh is None else later(began, otherwise)
+
+
+def time_of(seconds: float) -> datetime:
+    """Return the time that lies this many seconds after the epoch."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def later(began: float, seconds: float | None) -> datetime | None:
+    """Return the time this many seconds after another one, if any."""
+    return None if seconds is None else time_of(began) + timedelta(seconds=seconds)
