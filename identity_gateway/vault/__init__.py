@@ -5,8 +5,8 @@ the newest consent of a user wins over everything. No failure deletes a grant. T
 does not decide when to refresh (`refresh` does), and does not audit.
 """
 
-from identity_gateway.vault.holder import Holder, lookup_of
-from identity_gateway.vault.story import SUPERSEDED, Envelope, Vault, is_over
-from identity_gateway.vault.tokens import Tokens
+from identity_gateway.vault.holder import SUPERSEDED, Holder, consented_at, is_over, lookup_of
+from identity_gateway.vault.story import Vault
+from identity_gateway.vault.tokens import Envelope, Tokens
 
-__all__ = ["SUPERSEDED", "Envelope", "Holder", "Tokens", "Vault", "is_over", "lookup_of"]
+__all__ = ["SUPERSEDED", "Envelope", "Holder", "Tokens", "Vault", "consented_at", "is_over", "lookup_of"]

@@ -11,6 +11,9 @@ from hashlib import sha256
 from identity_gateway.model import Document, Grant, GrantState, User, user_text
 from identity_gateway.protocol.oauth2 import Requested
 
+SUPERSEDED = "superseded"
+"""The reason of a grant that a newer consent ended. A refresh that was under way does not bring it back."""
+
 _CONSENTED_AT = "consentedAt"
 _NEWER_FOR = 120.0
 """Seconds. Of two consents that end in the wrong order the later one stays; clocks that differ by more do not count."""
@@ -77,10 +80,20 @@ def belongs_to(grant: Grant, holder: Holder, part: str) -> bool:
     )
 
 
+def is_over(grant: Grant) -> bool:
+    """Whether somebody ended the grant on purpose: no refresh brings it back, only a consent does."""
+    return grant.state == GrantState.REVOKED or (grant.state == GrantState.NEEDS_CONSENT and grant.reason == SUPERSEDED)
+
+
+def consented_at(grant: Grant) -> float:
+    """Return when the consent that the grant stands for began, in seconds since the epoch."""
+    found: float = grant.request.get(_CONSENTED_AT, 0.0)
+    return found
+
+
 def is_newer(grant: Grant, began: float) -> bool:
     """Whether a usable grant is of a consent that began shortly after this time."""
-    consented: float = grant.request.get(_CONSENTED_AT, 0.0)
-    return grant.state == GrantState.ACTIVE and began < consented <= began + _NEWER_FOR
+    return grant.state == GrantState.ACTIVE and began < consented_at(grant) <= began + _NEWER_FOR
 
 
 def _moment(time: datetime) -> str:

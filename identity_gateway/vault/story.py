@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
 import structlog
 
@@ -14,27 +13,12 @@ from identity_gateway.model import Grant, GrantState, Secret, User, user_text
 from identity_gateway.protocol.oauth2 import Answered, Credential
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
 from identity_gateway.sealing import Unsealable
-from identity_gateway.vault.holder import Holder, belongs_to, is_newer, lookup_of, request_of
-from identity_gateway.vault.tokens import Tokens, later, plaintext, refresh_expiry, time_of, tokens_of
-
-SUPERSEDED = "superseded"
-"""The reason of a grant that a newer consent ended. A refresh that was under way does not bring it back."""
+from identity_gateway.vault.holder import SUPERSEDED, Holder, belongs_to, is_newer, is_over, lookup_of, request_of
+from identity_gateway.vault.tokens import Envelope, Tokens, later, plaintext, refresh_expiry, time_of, tokens_of
 
 _ATTEMPTS = 10
 
 _log = structlog.get_logger()
-
-
-class Envelope(Protocol):
-    """What the vault needs of `envelope.Envelope`. `open` raises Unsealable; both raise Unavailable."""
-
-    async def seal(self, plaintext: bytes, *, place: tuple[str, ...]) -> bytes:
-        """Seal for one place."""
-        ...
-
-    async def open(self, sealed: bytes, *, place: tuple[str, ...]) -> bytes:
-        """Open what was sealed for this place."""
-        ...
 
 
 class Vault:
@@ -292,10 +276,22 @@ class Vault:
                 return await self._update(draft)
             except Stale:
                 found = await self.get(grant.id)
-                if found is None or found.generation != grant.generation or is_over(found):
+                if found is None or found.generation != grant.generation:
+                    raise
+                if found.state == GrantState.REVOKED:
+                    await self.keep_revoked(found, credential, tokens, began=began)
+                if is_over(found):
                     raise
                 current = found
         raise Stale
+
+    async def keep_revoked(self, grant: Grant, credential: Credential, tokens: Tokens, *, began: float) -> Grant:
+        """Keep what a refresh gave to a grant that was revoked meanwhile, so that it can be revoked at the vendor, too.
+
+        The grant stays revoked. `tokens` are the renewed ones. Raises Stale unless the grant is as it was read.
+        """
+        kept = replace(self.rotated(grant, credential, tokens, began, None), state=grant.state, reason=grant.reason)
+        return await self._update(await self._sealed(kept, tokens))
 
     def rotated(
         self, grant: Grant, credential: Credential, tokens: Tokens, began: float, refresh_lifetime: float | None
@@ -347,15 +343,20 @@ class Vault:
             )
         )
 
-    async def shred(self, grant: Grant, reason: str) -> Grant:
+    async def shred(
+        self, grant: Grant, reason: str, *, unless: Callable[[Grant], bool] = lambda _present: False
+    ) -> Grant:
         """Revoke a grant: its tokens are gone, its row stays. It wins over every refresh under way.
 
-        Does not tell the vendor. Raises NotFound when the grant was deleted, Conflict when it never gets through.
+        A row of which `unless` is true stays as it is, and is returned: a newer consent, for instance. Does not tell
+        the vendor. Raises NotFound when the grant was deleted, Conflict when it never gets through.
         """
         for _ in range(_ATTEMPTS):
             found = await self.get(grant.id)
             if found is None:
                 raise NotFound("The grant does not exist.")
+            if unless(found):
+                return found
             gone = self._changed(found, GrantState.REVOKED, reason)
             draft = replace(gone, sealed=b"", refresh_digest="", retry_at=None, generation=found.generation + 1)
             try:
@@ -391,8 +392,3 @@ class Vault:
 
     def _now(self) -> datetime:
         return time_of(self._clock())
-
-
-def is_over(grant: Grant) -> bool:
-    """Whether somebody ended the grant on purpose: no refresh brings it back, only a consent does."""
-    return grant.state == GrantState.REVOKED or (grant.state == GrantState.NEEDS_CONSENT and grant.reason == SUPERSEDED)

@@ -7,10 +7,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from identity_gateway.model import Secret
 from identity_gateway.protocol.oauth2 import Credential
+
+
+class Envelope(Protocol):
+    """What the vault needs of `envelope.Envelope`. `open` raises Unsealable; both raise Unavailable."""
+
+    async def seal(self, plaintext: bytes, *, place: tuple[str, ...]) -> bytes:
+        """Seal for one place."""
+        ...
+
+    async def open(self, sealed: bytes, *, place: tuple[str, ...]) -> bytes:
+        """Open what was sealed for this place."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
