@@ -24,6 +24,14 @@ import pytest
 
 NODE_FOLDER = Path(__file__).parent / "node"
 START_SECONDS = 60
+GRANTS = [
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    "urn:ietf:params:oauth:grant-type:token-exchange",
+    "urn:ietf:params:oauth:grant-type:jwt-bearer",
+]
+"""What clients that `OidcProvider.connect` registers may use."""
 
 # moto runs outside the test process because importing it hooks every boto3 client of the process that imports it.
 MOTO = """
@@ -94,7 +102,10 @@ def installed(module: str) -> Path:
 @dataclass
 class OidcProvider:
     """npm's oidc-provider. Clients (id -> secret) are `agent-caller`, in the groups agents and operators, and
-    `other-caller`, in the group guests; both may ask for the scopes agents.invoke and agents.read."""
+    `other-caller`, in the group guests; both may ask for the scopes agents.invoke and agents.read.
+
+    As a vendor it lets anybody sign in under any name, and takes registrations (`connect`). Its scopes are those two,
+    openid, offline_access (with prompt=consent: a refresh token, rotating), extra, and brief (30 s of life)."""
 
     issuer: str
     clients: dict[str, str] = field(repr=False)
@@ -124,6 +135,52 @@ class OidcProvider:
         answer.raise_for_status()
         token: str = answer.json()["access_token"]
         return token
+
+    def connect(self, control: Any, *, name: str, **configuration: Any) -> dict[str, Any]:
+        """Make this issuer a credential provider of a gateway, and the gateway a client here; return the registration.
+
+        In the order that AWS has it: the provider says its callback URL, the client is registered with it, and the
+        provider is told the client. `configuration` adds members of customOauth2ProviderConfig.
+        """
+
+        def asked(client_id: str, secret: str) -> dict[str, Any]:
+            members = {"oauthDiscovery": {"discoveryUrl": self.discovery_url}, "clientId": client_id}
+            whole = members | {"clientSecret": secret} | configuration
+            return {
+                "name": name,
+                "credentialProviderVendor": "CustomOauth2",
+                "oauth2ProviderConfigInput": {"customOauth2ProviderConfig": whole},
+            }
+
+        made = control.create_oauth2_credential_provider(**asked("not-yet", "not-yet"))
+        wanted = {
+            "client_name": name,
+            "redirect_uris": [made["callbackUrl"]],
+            "response_types": ["code"],
+            "grant_types": GRANTS,
+            "introspection_endpoint_auth_method": "client_secret_basic",
+        }
+        registered: dict[str, Any] = self._http.post(f"{self.issuer}/reg", json=wanted).raise_for_status().json()
+        control.update_oauth2_credential_provider(**asked(registered["client_id"], registered["client_secret"]))
+        self.clients[registered["client_id"]] = registered["client_secret"]
+        return registered
+
+    def whose(self, token: str) -> str | None:
+        """Return the user whose account an access token opens at the userinfo endpoint; None when it opens nothing."""
+        answer = self._http.get(f"{self.issuer}/me", headers={"authorization": f"Bearer {token}"})
+        return str(answer.json()["sub"]) if answer.status_code == 200 else None
+
+    def introspect(self, token: str, client: str) -> dict[str, Any]:
+        """Return what the issuer says of a token to one of its clients (RFC 7662)."""
+        credentials = (client, self.clients[client])
+        answer = self._http.post(f"{self.issuer}/token/introspection", data={"token": token}, auth=credentials)
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Return the bodies that the token endpoint received since this was asked last."""
+        requests: list[dict[str, Any]] = self._part.ask("heard")["requests"]
+        return requests
 
     def rotate(self, *, withdraw: bool = False) -> None:
         """Sign with new keys from now on. The old public keys stay published unless they are withdrawn."""

@@ -1,4 +1,4 @@
-// A real OpenID Connect issuer for the tests, on loopback: npm's oidc-provider with the client_credentials grant.
+// A real OpenID Connect issuer for the tests, on loopback: npm's oidc-provider, with its own pages to sign in and consent.
 //
 //   node issuer.mjs [PORT]        PORT 0 (the default) takes a free one
 //
@@ -7,19 +7,27 @@
 //   rotate      sign with new keys; the old public keys stay published
 //   withdraw    sign with new keys; the old public keys are gone
 //   behind N    from now on the issuer's clock is N seconds behind: its tokens are as old as that
+//   heard       answer {"requests": […]}: the bodies that the token endpoint received since this was asked last
 // The process ends when standard input does, so that it never outlives the test run.
 //
 // Access tokens are JWTs of RFC 9068 (typ at+jwt) when the request names a resource (RFC 8707) under RESOURCES; `aud` is
 // that resource. Its last path segment chooses the algorithm: …/es256, …/ps256, anything else RS256. Without a resource
 // the token is opaque.
+//
+// Other clients register themselves (RFC 7591) for any grant, those of exchange.mjs included. Everybody may sign in, as
+// whoever they say they are. Refresh tokens rotate, and one that is used twice takes the whole grant with it. An access
+// token with the scope `brief` lives BRIEF seconds.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 
 import Provider, { errors } from 'oidc-provider';
 
+import { registerExchanges } from './exchange.mjs';
+
 const RESOURCES = 'https://agents.example/';
 const SCOPES = 'agents.invoke agents.read';
+const BRIEF = 30;
 const GROUPS = { 'agent-caller': ['agents', 'operators'], 'other-caller': ['guests'] };
 const KEY_KINDS = {
   RS256: ['rsa', { modulusLength: 2048 }],
@@ -45,7 +53,7 @@ function algorithmOf(resource) {
 
 function provider(issuer, signing, published) {
   const kids = Object.fromEntries(signing.map(({ alg, kid }) => [alg, kid]));
-  return new Provider(issuer, {
+  const made = new Provider(issuer, {
     jwks: { keys: [...signing, ...published] },
     clients: Object.entries(secrets).map(([client_id, client_secret]) => ({
       client_id,
@@ -55,12 +63,16 @@ function provider(issuer, signing, published) {
       redirect_uris: [],
       scope: SCOPES,
     })),
-    scopes: SCOPES.split(' '),
-    ttl: { ClientCredentials: 600 },
-    extraTokenClaims: (_ctx, token) => ({ groups: GROUPS[token.clientId] }),
+    scopes: [...SCOPES.split(' '), 'openid', 'offline_access', 'brief', 'extra'],
+    rotateRefreshToken: true,
+    ttl: { ClientCredentials: 600, AccessToken: (_ctx, token) => (token.scopes.has('brief') ? BRIEF : 600) },
+    extraTokenClaims: (_ctx, token) => ({ groups: GROUPS[token.clientId], ...token.extra }),
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
+      introspection: { enabled: true },
+      registration: { enabled: true },
+      revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
         defaultResource: () => undefined,
@@ -72,8 +84,18 @@ function provider(issuer, signing, published) {
       },
     },
   });
+  registerExchanges(made);
+  made.use(async (ctx, next) => {
+    await next();
+    if (ctx.path === '/token') heard.push(ctx.oidc?.body ?? {});
+  });
+  return made;
 }
 
+// Standard output is for answers: what the library advises goes where its warnings go.
+console.info = console.error;
+
+let heard = [];
 let behind = 0;
 const present = Date.now;
 Date.now = () => present() - behind * 1000;
@@ -93,6 +115,11 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
     if (command === 'behind') {
       behind = Number(seconds);
       say({ done: command });
+      return;
+    }
+    if (command === 'heard') {
+      say({ requests: heard });
+      heard = [];
       return;
     }
     const kept = { rotate: keys, withdraw: [] }[command];
