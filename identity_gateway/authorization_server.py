@@ -242,15 +242,6 @@ class AuthorizationServer:
             return True
         return False if answered.outcome == "dead_grant" else None
 
-    async def lifetime(self, client: Client, access: Secret) -> float | None:
-        """Return the seconds that an access token lives on, where the vendor says so by introspection only."""
-        rule = client.descriptor.introspect
-        fetched = await self._inspect(client, access) if rule is not None and rule.expires is not None else None
-        if not isinstance(fetched, tuple):
-            return None
-        answer, began = fetched
-        return oauth2.remaining(client, status=answer.status, headers=answer.headers, body=answer.body, now=began)
-
     async def _inspect(self, client: Client, access: Secret) -> tuple[Fetched, float] | Refused | None:
         introspect = client.descriptor.introspect
         if introspect is None or not _is_there(client, introspect.url):

@@ -6,6 +6,7 @@ What the JWTs say is `protocol.oauth2`'s to decide.
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ _KMS_ALGORITHMS = {
     "ES256": "ECDSA_SHA_256",
 }
 _KMS_LONGEST = 4096
+_KEY_ARN = re.compile(
+    r"arn:(?:aws|aws-cn|aws-us-gov):kms:([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}):[0-9]{12}:key/[A-Za-z0-9-]+", re.ASCII
+)
 _KMS_LATER = {
     *("KMSInternalException", "DependencyTimeoutException", "ThrottlingException", "LimitExceededException"),
     *("ServiceUnavailable", "KeyUnavailableException", "InternalFailure"),
@@ -99,12 +103,12 @@ class KmsSigning:
         return Secret(f"{text}.{_base64url(raw)}")
 
     def _client(self, arn: str) -> Any:
-        parts = arn.split(":")
-        if len(parts) < 6 or parts[2] != "kms" or not parts[3]:
+        named = _KEY_ARN.fullmatch(arn)
+        if named is None:  # the region becomes a part of the host that is asked
             raise SigningFailed("the signing key is not named by an ARN of AWS KMS")
-        if parts[3] not in self._clients:
-            self._clients[parts[3]] = self._connect(parts[3])
-        return self._clients[parts[3]]
+        if named[1] not in self._clients:
+            self._clients[named[1]] = self._connect(named[1])
+        return self._clients[named[1]]
 
 
 def _message(text: bytes) -> dict[str, Any]:

@@ -6,6 +6,7 @@ who may have a token: what the key leaves out, everybody shares.
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from identity_gateway.ephemeral import Ephemeral
+from identity_gateway.errors import Unavailable
 from identity_gateway.model import Secret
 from identity_gateway.protocol.oauth2 import Answered, Refused
 from identity_gateway.sealing import Sealer, Unsealable
@@ -22,18 +24,31 @@ _LONGEST = 12 * 3600.0
 _LEASE = 40.0
 _POLL = 0.1
 _PATIENCE = 30.0
-_FLUSHED = 30 * 86400.0
+
+FORCED_EVERY = 30.0
+"""Seconds in which a token that a caller saw rejected is not replaced again: where a new token kills the old one, a
+caller who repeats itself would take everybody's away."""
 
 Mint = Callable[[], Awaitable[Answered | Refused]]
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A token that is still good, and the scopes it was given, if the vendor said."""
+    """A token that is still good, and the scopes it was given, if the vendor said. Times are epoch seconds."""
 
     token: Secret
     scopes: tuple[str, ...] | None
+    minted_at: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a caller asks the store for: under which name, made after when, and not the one with this SHA-256."""
+
+    name: str
+    flushed_at: float
+    rejected: str | None
 
 
 class IssuedTokens:
@@ -61,40 +76,63 @@ class IssuedTokens:
     ) -> Issued | Refused:
         """Return the token kept under this key, or mint one. `rejected` is one that the caller saw fail (SHA-256).
 
-        Raises Unavailable when the store does not answer: without it, a token that kills its predecessor could not be
-        minted safely.
+        A rejected token that is younger than FORCED_EVERY is `transient` (`just_issued`). What the mint refuses is not
+        kept. Raises what the mint raises, and Unavailable when the store does not answer: without it, a token that
+        kills its predecessor could not be minted safely.
         """
-        name = await self._name(provider_id, key)
-        found = await self._kept(name)
-        if found is not None and not _is(found.token, rejected):
-            return found
+        name = self._name(key)
+        wanted = _Wanted(name, await self._flushed_at(provider_id), rejected)
+        answer = self._answer(await self._kept(wanted), rejected)
+        if answer is not None:
+            return answer
         task = self._minting.get(name)
+        if task is not None:
+            joined = await asyncio.shield(task)
+            answer = joined if isinstance(joined, Refused) else self._answer(joined, rejected)
+            if answer is not None:
+                return answer
+            task = self._minting.get(name)  # it began for callers who had not seen this token rejected
         if task is None:
-            task = asyncio.create_task(self._minted_once(name, mint, rejected))
+            task = asyncio.create_task(self._minted_once(wanted, mint))
             self._minting[name] = task
-            task.add_done_callback(lambda _: self._minting.pop(name, None))
+            task.add_done_callback(lambda done: self._minted(name, done))
         return await asyncio.shield(task)
 
     async def flush(self, provider_id: str) -> None:
         """Forget every token of a provider: the vendor said that they are dead."""
-        await self._ephemeral.put(self._flushed(provider_id), secrets.token_bytes(8), ttl=_FLUSHED)
+        await self._ephemeral.put(self._flushed(provider_id), repr(self._clock()).encode(), ttl=_LONGEST)
 
-    async def _minted_once(self, name: str, mint: Mint, rejected: str | None) -> Issued | Refused:
+    def _minted(self, name: str, done: "asyncio.Task[Issued | Refused]") -> None:
+        del self._minting[name]
+        if not done.cancelled():
+            done.exception()  # if every caller has gone, nobody else looks at it
+
+    async def _minted_once(self, wanted: _Wanted, mint: Mint) -> Issued | Refused:
+        name, rejected = wanted.name, wanted.rejected
         lease, deadline = f"{name}:lease", self._clock() + _PATIENCE
         while not await self._ephemeral.acquire(lease, self._owner, ttl=_LEASE):
             await self._sleep(_POLL)
-            found = await self._kept(name)
-            if found is not None and not _is(found.token, rejected):
-                return found
+            answer = self._answer(await self._kept(wanted), rejected)
+            if answer is not None:
+                return answer
             if self._clock() > deadline:
                 return Refused("transient", "busy", "another replica is asking for this token and has not ended")
         try:
-            found = await self._kept(name)  # whoever held the lease before may have left one
-            if found is not None and not _is(found.token, rejected):
-                return found
-            return await self._mint(name, mint)
+            answer = self._answer(await self._kept(wanted), rejected)  # whoever held the lease may have left one
+            return answer or await self._mint(name, mint)
         finally:
-            await self._ephemeral.release(lease, self._owner)
+            with contextlib.suppress(Unavailable):  # the token is there, and the lease ends by itself
+                await self._ephemeral.release(lease, self._owner)
+
+    def _answer(self, found: Issued | None, rejected: str | None) -> Issued | Refused | None:
+        """Return the token if it may be handed out; a refusal if it may not, but is too young to replace; or None."""
+        if found is None or not _is(found.token, rejected):
+            return found
+        rest = found.minted_at + FORCED_EVERY - self._clock()
+        if rest <= 0:
+            return None
+        said = "the rejected token was issued only seconds ago, and some vendors need time to spread a token"
+        return Refused("transient", "just_issued", said, retry_after=rest)
 
     async def _mint(self, name: str, mint: Mint) -> Issued | Refused:
         began = self._clock()
@@ -103,37 +141,42 @@ class IssuedTokens:
             return answered
         made = answered.credentials[0]
         lifetime = _DEFAULT_LIFETIME if made.lifetime is None else min(made.lifetime, _LONGEST)
-        issued = Issued(made.access, made.scopes, began + lifetime)
-        content = {"t": made.access.reveal(), "s": made.scopes, "e": issued.expires_at}
+        issued = Issued(made.access, made.scopes, began, began + lifetime)
+        content = {"t": made.access.reveal(), "s": made.scopes, "b": began, "e": issued.expires_at}
         keep_for = lifetime - max(min(60.0, lifetime / 2), 0.05 * lifetime) - (self._clock() - began)
         if keep_for > 0:
             sealed = self._sealer.seal(json.dumps(content).encode(), place=(self._account, name))
             await self._ephemeral.put(name, sealed, ttl=keep_for)
         return issued
 
-    async def _kept(self, name: str) -> Issued | None:
-        sealed = await self._ephemeral.get(name)
+    async def _kept(self, wanted: _Wanted) -> Issued | None:
+        sealed = await self._ephemeral.get(wanted.name)
         if sealed is None:
             return None
         try:
-            content = json.loads(self._sealer.open(sealed, place=(self._account, name)))
+            content = json.loads(self._sealer.open(sealed, place=(self._account, wanted.name)))
         except Unsealable:  # another master key: it is minted anew
             return None
+        if content["b"] <= wanted.flushed_at:
+            return None
         scopes = None if content["s"] is None else tuple(content["s"])
-        return Issued(Secret(content["t"]), scopes, content["e"])
+        return Issued(Secret(content["t"]), scopes, content["b"], content["e"])
 
-    async def _name(self, provider_id: str, key: tuple[str, ...]) -> str:
+    def _name(self, key: tuple[str, ...]) -> str:
         """Return the key in the store: a digest, so that neither users nor parameters stand in it."""
-        flushed = await self._ephemeral.get(self._flushed(provider_id)) or b""
         digest = sha256()
-        for part in (self._account.encode(), flushed, *(each.encode() for each in key)):
+        for part in (self._account.encode(), *(each.encode(errors="surrogatepass") for each in key)):
             digest.update(len(part).to_bytes(4, "big") + part)
         return f"issued:{self._account}:{digest.hexdigest()}"
+
+    async def _flushed_at(self, provider_id: str) -> float:
+        """Return when the vendor of this provider last said that its tokens are dead, in epoch seconds."""
+        return float(await self._ephemeral.get(self._flushed(provider_id)) or b"-inf")
 
     def _flushed(self, provider_id: str) -> str:
         return f"issued-flushed:{self._account}:{provider_id}"
 
 
 def _is(token: Secret, rejected: str | None) -> bool:
-    """Whether the token is the one with this SHA-256 (hexadecimal)."""
+    """Whether the token is the one with this SHA-256 (64 hexadecimal digits in lower case)."""
     return rejected is not None and secrets.compare_digest(sha256(token.reveal().encode()).hexdigest(), rejected)

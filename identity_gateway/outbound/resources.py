@@ -6,6 +6,7 @@ was decided before (policy); nothing here widens it. Every credential leaves as 
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import compare_digest
@@ -15,13 +16,13 @@ from identity_gateway.admission import Vended
 from identity_gateway.authorization_server import AuthorizationServer
 from identity_gateway.consent import Consents, SessionState
 from identity_gateway.credential_providers import CredentialProviders
-from identity_gateway.errors import AccessDenied, FieldError, InvalidToken, ValidationFailed
+from identity_gateway.errors import AccessDenied, InvalidToken, ValidationFailed
 from identity_gateway.fingerprints import Fingerprints
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import (
     CredentialKind,
-    CredentialProvider,
     Document,
+    Grant,
     GrantState,
     NamedUser,
     Realm,
@@ -30,89 +31,23 @@ from identity_gateway.model import (
     WorkloadAccess,
     WorkloadIdentity,
     user_text,
+    user_words,
 )
+from identity_gateway.outbound.asking import Asking, canonical, moment, wrong
 from identity_gateway.outbound.issued import Issued, IssuedTokens
 from identity_gateway.outbound.refusals import vendor_error
-from identity_gateway.protocol.oauth2 import Answered, Client, Refused, Requested, machine_entry
+from identity_gateway.protocol.descriptor import Machine
+from identity_gateway.protocol.oauth2 import Answered, Refused, Requested, machine_entry
 from identity_gateway.records import Records
 from identity_gateway.refresh import AdminNeeded, Misconfigured, Refreshing, RetryLater, Usable
 from identity_gateway.vault import Holder, Vault
 from identity_gateway.workload import WorkloadTokens
 
-OURS = "identity-gateway."
-"""Custom parameters with this prefix speak to the gateway; they go to no vendor and are no part of a grant's key."""
-
-CREDENTIAL, REJECTED = OURS + "credential", OURS + "rejected-token-sha256"
-
+# Replicas' clocks differ: a token that was minted right after its identity was made may seem older than it.
 _SKEW = timedelta(seconds=5)
 _TOKEN_EXCHANGE, _JWT_GRANT = "TOKEN_EXCHANGE", "JWT_AUTHORIZATION_GRANT"
 _JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 _ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name (RFC 8693 §3)
-
-
-class _Asking:
-    """One call, checked: who asks, for whom, of which provider, and what exactly."""
-
-    def __init__(
-        self, asked: Document, access: WorkloadAccess, workload: WorkloadIdentity, provider: CredentialProvider,
-        client: Client,
-    ) -> None:  # fmt: skip
-        given = dict(asked.get("customParameters") or {})
-        self.ours = {name: given.pop(name) for name in list(given) if name.startswith(OURS)}
-        if unknown := sorted(self.ours.keys() - {CREDENTIAL, REJECTED}):
-            raise _wrong(f"customParameters.{unknown[0]}", "is not a parameter of this gateway")
-        self.requested = Requested(
-            tuple(dict.fromkeys(asked["scopes"])),
-            given,
-            tuple(asked.get("resources") or ()),
-            tuple(asked.get("audiences") or ()),
-        )
-        self.asked = asked
-        self.access = access
-        self.workload = workload
-        self.provider = provider
-        self.client = client
-
-    @property
-    def vendor(self) -> str:
-        return self.client.descriptor.name
-
-    @property
-    def rejected(self) -> str | None:
-        """The SHA-256 of a token that the agent saw the vendor refuse."""
-        value: str | None = self.ours.get(REJECTED)
-        return value.lower() if value else None
-
-    def part(self) -> str:
-        """Which of the credentials of a consent is asked for: named, or told by the scopes that were given."""
-        known = [issued.name for issued in self.client.descriptor.token.response.issued]
-        named = self.ours.get(CREDENTIAL)
-        if named is not None:
-            if named not in known:
-                raise _wrong(f"customParameters.{CREDENTIAL}", f"must be one of: {', '.join(known)}")
-            return str(named)
-        rules = self.client.descriptor.scopes
-        for parameter, part in rules.sets.items():
-            if self.requested.parameters.get(parameter) or (parameter == rules.parameter and self.requested.scopes):
-                return part
-        return known[0]
-
-    def holder(self, user: User) -> Holder:
-        return Holder(
-            self.workload.name, self.workload.created_at, user, self.provider.name, self.provider.id, self.requested
-        )
-
-    def details(self, **more: Any) -> Document:
-        """Return what the audit record says of a credential that is handed out."""
-        return {
-            "workload": self.workload.name,
-            "user": user_text(self.access.user),
-            "provider": self.provider.name,
-            "providerId": self.provider.id,
-            "flow": self.asked["oauth2Flow"],
-            "scopes": list(self.requested.scopes),
-            **more,
-        }
 
 
 class Outbound:
@@ -163,7 +98,7 @@ class Outbound:
         access = self._tokens.open(asked["workloadIdentityToken"])
         workload = await self._workload_of(access)
         provider = await self._providers.oauth2(asked["resourceCredentialProviderName"])
-        asking = _Asking(asked, access, workload, provider, await self._providers.client_of(provider))
+        asking = Asking(asked, access, workload, provider, await self._providers.client_of(provider))
         match asked["oauth2Flow"]:
             case "USER_FEDERATION":
                 return await self._for_user(asking)
@@ -179,7 +114,7 @@ class Outbound:
         provider, key = await self._providers.api_key(asked["resourceCredentialProviderName"])
         details = {
             "workload": workload.name,
-            "user": user_text(access.user),
+            "user": user_words(access.user),
             "provider": provider.name,
             "providerId": provider.id,
             "flow": "API_KEY",
@@ -205,9 +140,9 @@ class Outbound:
 
     # --- For a user, by consent ---------------------------------------------------------------------------------------
 
-    async def _for_user(self, asking: _Asking) -> Document | Vended:
+    async def _for_user(self, asking: Asking) -> Document | Vended:
         if asking.access.user is None:
-            raise _wrong("workloadIdentityToken", "stands for no user: USER_FEDERATION needs a token for a user")
+            raise wrong("workloadIdentityToken", "stands for no user: USER_FEDERATION needs a token for a user")
         holder, part = asking.holder(asking.access.user), asking.part()
         session = asking.asked.get("sessionUri")
         if session is not None:
@@ -217,37 +152,40 @@ class Outbound:
         elif asking.asked.get("forceAuthentication"):
             return await self._ask(asking, holder)
         grant = await self._vault.find(holder, part)
+        if grant is None and session is not None:  # to ask again would be to ask for ever
+            raise ValidationFailed(
+                f"The consent gave no credential {part}. Ask for scopes that {asking.vendor} gives it for.",
+                kind="VendorError",
+            )
         if grant is None or grant.state == GrantState.REVOKED:
             return await self._ask(asking, holder)
-        fresh = await self._refreshing.fresh(grant, asking.client, rejected=await self._rejected(asking, holder, part))
+        fresh = await self._refreshing.fresh(grant, asking.client, rejected=await self._stale(asking, grant))
         match fresh:
-            case Usable(grant=used, tokens=tokens):
-                details = asking.details(
-                    grant=used.id, credential=used.part, fingerprint=self._fingerprints.of(tokens.access)
-                )
-                return Vended({"accessToken": tokens.access.reveal()}, details)
-            case RetryLater(refused=refused) | Misconfigured(refused=refused):
+            case Usable():
+                return self._vended_grant(asking, fresh)
+            case RetryLater(after=after, refused=refused):
+                known = refused.retry_after if refused.retry_after is not None else after
+                raise vendor_error(replace(refused, retry_after=known), asking.vendor)
+            case Misconfigured(refused=refused):
                 raise vendor_error(refused, asking.vendor)
             case AdminNeeded(detail=detail):
                 raise AccessDenied(f"An administrator of {asking.vendor} must act: {detail}", reason="needs_admin")
         return await self._ask(asking, holder)
 
-    async def _rejected(self, asking: _Asking, holder: Holder, part: str) -> str | None:
+    async def _stale(self, asking: Asking, grant: Grant) -> str | None:
         """Return the stored access token if it is the one that the agent saw refused: an older one is no reason."""
-        grant = await self._vault.find(holder, part) if asking.rejected else None
-        if grant is None or grant.state != GrantState.ACTIVE:
+        if asking.rejected is None or grant.state != GrantState.ACTIVE:
             return None
         stored = (await self._vault.open(grant)).access.reveal()
-        same = compare_digest(sha256(stored.encode()).hexdigest(), asking.rejected or "")
-        return stored if same else None
+        return stored if compare_digest(sha256(stored.encode()).hexdigest(), asking.rejected) else None
 
-    async def _ask(self, asking: _Asking, holder: Holder) -> Document:
+    async def _ask(self, asking: Asking, holder: Holder) -> Document:
         """Begin a consent, and answer with the link to it."""
         return_url = asking.asked.get("resourceOauth2ReturnUrl")
         if return_url is None:
-            raise _wrong("resourceOauth2ReturnUrl", "is needed: the user has to consent, and must come back somewhere")
+            raise wrong("resourceOauth2ReturnUrl", "is needed: the user has to consent, and must come back somewhere")
         if return_url not in asking.workload.return_urls:
-            raise _wrong(
+            raise wrong(
                 "resourceOauth2ReturnUrl",
                 f"is not one of allowedResourceOauth2ReturnUrls of the workload identity {asking.workload.name}",
             )
@@ -262,50 +200,49 @@ class Outbound:
 
     # --- For the agent itself -----------------------------------------------------------------------------------------
 
-    async def _machine_token(self, asking: _Asking, requested: Requested) -> Issued:
+    async def _machine_token(self, asking: Asking, requested: Requested) -> Issued:
+        entry = machine_entry(asking.client, requested)
+        if entry is not None and not entry.send_scope and not entry.narrow:
+            requested = replace(requested, scopes=())  # they are not sent, so that they tell no tokens apart
+
         async def mint() -> Answered | Refused:
             return await self._server.machine_token(asking.client, requested)
 
-        key = ("machine", *self._owner_of(asking, requested), *_canonical(requested))
+        key = ("machine", *self._owner_of(asking, entry), *canonical(requested))
         return _or_raise(await self._issued.get(asking.provider.id, key, mint, rejected=asking.rejected), asking.vendor)
 
-    def _owner_of(self, asking: _Asking, requested: Requested) -> tuple[str, ...]:
+    def _owner_of(self, asking: Asking, entry: Machine | None) -> tuple[str, ...]:
         """Return whose machine token it is: the agent's, or the client's where a second token would kill the first.
 
-        The latter is shared by every provider with the same client id and secret, so the secret is part of the key:
+        The latter is shared by every provider with the same client at the same server. The secret is part of the key:
         naming somebody's client id opens nothing.
         """
         client = asking.client
-        entry = machine_entry(client, requested)
         if entry is not None and entry.one_per_client and client.secret is not None:
-            return ("client", client.descriptor.id, client.id, self._fingerprints.of(client.secret))
+            server = client.endpoints.get("token", entry.url)
+            variables = json.dumps(sorted(client.variables.items()))
+            secret = self._fingerprints.of(client.secret)
+            return ("client", client.descriptor.id, client.id, secret, server, variables)
         revision = str(asking.provider.revision)
         since = asking.workload.created_at.isoformat()
         return ("agent", asking.provider.id, revision, asking.workload.name, since)
 
     # --- On behalf of the user who called -----------------------------------------------------------------------------
 
-    async def _on_behalf(self, asking: _Asking) -> Issued:
+    async def _on_behalf(self, asking: Asking) -> Issued:
         subject = asking.access.inbound_token
         if subject is None:
-            raise _wrong(
+            raise wrong(
                 "workloadIdentityToken",
                 "carries no token of a user: ON_BEHALF_OF_TOKEN_EXCHANGE needs one that was made from a JWT",
             )
         rules = self._exchange_rules(asking)
         parameters = dict(asking.requested.parameters)
         subject_type = parameters.pop("subject_token_type", _JWT_TYPE)
-        requested = Requested(
-            asking.requested.scopes, parameters, asking.requested.resources, asking.requested.audiences
-        )
 
         async def mint() -> Answered | Refused:
-            actor = None
-            settings = rules.get("tokenExchangeGrantTypeConfig") or {}
-            if settings.get("actorTokenContent") == "M2M":
-                wanted = Requested(tuple(settings.get("actorTokenScopes") or ()))
-                actor = (await self._machine_token(asking, wanted)).token
-            authenticate = (rules.get("onBehalfOfAuthenticationConfig") or {}).get("clientAuthenticationMethod")
+            actor = await self._actor(asking, rules)
+            authentication = rules.get("onBehalfOfAuthenticationConfig") or {}
             return await self._server.exchange_token(
                 asking.client,
                 grant="token_exchange" if rules["grantType"] == _TOKEN_EXCHANGE else "jwt_bearer",
@@ -313,36 +250,55 @@ class Outbound:
                 subject_token_type=subject_type,
                 actor_token=actor,
                 actor_token_type=_ACCESS_TOKEN_TYPE if actor else None,
-                requested=requested,
-                params=rules.get("params", {}),
-                authenticate=authenticate != "NO_CLIENT",
+                requested=asking.requested,
+                params=parameters,
+                authenticate=authentication.get("clientAuthenticationMethod") != "NO_CLIENT",
             )
 
         revision = str(asking.provider.revision)
         whose = (asking.workload.name, asking.workload.created_at.isoformat(), user_text(asking.access.user))
         inbound = sha256(subject.reveal().encode()).hexdigest()
-        key = ("exchange", asking.provider.id, revision, *whose, inbound, *_canonical(asking.requested))
+        key = ("exchange", asking.provider.id, revision, *whose, inbound, *canonical(asking.requested))
         return _or_raise(await self._issued.get(asking.provider.id, key, mint, rejected=asking.rejected), asking.vendor)
 
-    def _exchange_rules(self, asking: _Asking) -> Mapping[str, Any]:
+    async def _actor(self, asking: Asking, rules: Mapping[str, Any]) -> Secret | None:
+        """Return the agent's own token, where the provider wants one beside the user's (RFC 8693 §2.1)."""
+        settings = rules.get("tokenExchangeGrantTypeConfig") or {}
+        if settings.get("actorTokenContent") != "M2M":
+            return None
+        wanted = Requested(tuple(dict.fromkeys(settings.get("actorTokenScopes") or ())))
+        return (await self._machine_token(asking, wanted)).token
+
+    def _exchange_rules(self, asking: Asking) -> Mapping[str, Any]:
         """Return how this provider exchanges: as registered, or as its vendor is known to."""
         registered = self._providers.on_behalf_of(asking.provider)
         if registered is not None:
             return registered
         known = asking.client.descriptor.exchange
         if known is None:
-            raise _wrong("oauth2Flow", f"{asking.provider.name} was not registered with onBehalfOfTokenExchangeConfig")
-        grant = _TOKEN_EXCHANGE if known.grant == "token_exchange" else _JWT_GRANT
-        return {"grantType": grant, "params": known.params}
+            raise wrong("oauth2Flow", f"needs onBehalfOfTokenExchangeConfig, which {asking.provider.name} has not")
+        return {"grantType": _TOKEN_EXCHANGE if known.grant == "token_exchange" else _JWT_GRANT}
 
     # --- Shared -------------------------------------------------------------------------------------------------------
 
-    def _vended(self, asking: _Asking, issued: Issued) -> Vended:
+    def _vended(self, asking: Asking, issued: Issued) -> Vended:
         details = asking.details(
+            granted=None if issued.scopes is None else list(issued.scopes),
             fingerprint=self._fingerprints.of(issued.token),
-            expiresAt=datetime.fromtimestamp(issued.expires_at, UTC).isoformat(timespec="seconds"),
+            expiresAt=moment(datetime.fromtimestamp(issued.expires_at, UTC)),
         )
         return Vended({"accessToken": issued.token.reveal()}, details)
+
+    def _vended_grant(self, asking: Asking, fresh: Usable) -> Vended:
+        grant, token = fresh.grant, fresh.tokens.access
+        details = asking.details(
+            grant=grant.id,
+            credential=grant.part,
+            granted=list(grant.granted_scopes),
+            fingerprint=self._fingerprints.of(token),
+            expiresAt=None if grant.expires_at is None else moment(grant.expires_at),
+        )
+        return Vended({"accessToken": token.reveal()}, details)
 
     async def _workload_of(self, access: WorkloadAccess) -> WorkloadIdentity:
         """Return the identity that the token was made for: one that is there still, and not a later namesake."""
@@ -357,15 +313,6 @@ class Outbound:
         return found
 
 
-def _canonical(requested: Requested) -> tuple[str, ...]:
-    """Return everything that was asked for in one form: scopes are a set, parameters a map."""
-    return (
-        json.dumps(sorted(requested.scopes)),
-        json.dumps(sorted(requested.parameters.items())),
-        json.dumps([list(requested.resources), list(requested.audiences)]),
-    )
-
-
 def _or_raise(issued: Issued | Refused, vendor: str) -> Issued:
     if isinstance(issued, Refused):
         raise vendor_error(issued, vendor)
@@ -374,7 +321,3 @@ def _or_raise(issued: Issued | Refused, vendor: str) -> Issued:
 
 def _waiting(session_uri: str, state: str, authorization_url: str | None) -> Document:
     return {"authorizationUrl": authorization_url, "sessionUri": session_uri, "sessionStatus": state}
-
-
-def _wrong(field: str, what: str) -> ValidationFailed:
-    return ValidationFailed(f"{field} {what}.", fields=(FieldError(field, what),))

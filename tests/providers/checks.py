@@ -352,8 +352,6 @@ async def introspection_says_what_lives(stand: Stand) -> None:
         assert len(bench.vendor.requests) == before
         return
     assert alive is True, bench.vendor.complaints
-    if stand.vendor.introspected_lifetime is not None:
-        assert await bench.server.lifetime(consented.client, access) == stand.vendor.introspected_lifetime
     consented.family.end()
     assert await bench.server.introspect(consented.client, access) is False
     bench.vendor.script = [Answer(503, b"down"), Unreachable(), Lost()]

@@ -90,7 +90,7 @@ EVERYTHING = {
         {"url": "https://vendor.example/grant", "needs": "refresh_token", "params": {"token": "{token}"}},
         {"url": "https://vendor.example/token/revoke", "effect": "token", "params": {"token": "{token}"}},
     ],
-    "introspect": {"url": "https://vendor.example/i", "params": {"token": "{access_token}"}, "active": [{"path": "active", "equals": True}], "expires": "exp"},
+    "introspect": {"url": "https://vendor.example/i", "params": {"token": "{access_token}"}, "active": [{"path": "active", "equals": True}]},
     "userinfo": {"url": "https://vendor.example/me", "subject": "id", "label": "name"},
 }  # fmt: skip
 INSTALLED = {
@@ -356,16 +356,6 @@ async def test_the_providers_metadata_may_say_where_to_ask():
     vendor = Vendor(said({"active": True}))
     assert await server(vendor).introspect(client(own, endpoints={"introspect": "https://own.example/i"}), ACCESS)
     assert vendor.sent[0].url == "https://own.example/i"
-
-
-@pytest.mark.parametrize(("step", "seconds"), [(said({"active": True, "exp": NOW + 60}), 60), (said({"active": False, "exp": NOW + 60}), None), (said(b"", 500), None), (EgressRefused("no"), None)])  # fmt: skip
-async def test_a_lifetime_may_be_found_by_asking(step: Step, seconds: float | None):
-    assert await server(Vendor(step)).lifetime(client(EVERYTHING), ACCESS) == seconds
-
-
-async def test_a_vendor_that_never_says_a_lifetime_is_not_asked():
-    vendor = Vendor()
-    assert (await server(vendor).lifetime(client(), ACCESS), vendor.sent) == (None, [])
 
 
 async def test_a_vendor_that_names_nobody_is_a_gap_in_the_descriptor():

@@ -10,7 +10,6 @@ from identity_gateway.protocol.descriptor.rules import (
     Authentication,
     Condition,
     Encoding,
-    ExpiresUnit,
     HeaderName,
     Name,
     Parameter,
@@ -151,11 +150,9 @@ class Revoke(Endpoint):
 
 
 class Introspect(Endpoint):
-    """Asking whether a token lives. `active` must hold for one that does; `expires` is where its end stands."""
+    """Asking whether a token lives. `active` must hold for one that does."""
 
     active: tuple[Condition, ...] = Field(min_length=1)
-    expires: Path | None = None
-    expires_unit: ExpiresUnit = "epoch"
 
 
 class UserInfo(Endpoint):

@@ -4,7 +4,7 @@ Nothing here sends anything, reads a clock or draws a random number. What a vend
 descriptor (`protocol.descriptor`). Sources: RFC 6749, 7009, 7521, 7523, 7636, 7662, 8693, 8707, 9207.
 """
 
-from identity_gateway.protocol.oauth2.answers import clock_offset, read, remaining
+from identity_gateway.protocol.oauth2.answers import clock_offset, read
 from identity_gateway.protocol.oauth2.assertions import client_assertion, grant_assertion
 from identity_gateway.protocol.oauth2.authentication import needs_client_assertion
 from identity_gateway.protocol.oauth2.authorization import (
@@ -67,7 +67,6 @@ __all__ = [
     "read",
     "refresh_endpoint",
     "refresh_request",
-    "remaining",
     "revoke_request",
     "userinfo_request",
     "with_caller_variables",

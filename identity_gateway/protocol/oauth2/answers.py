@@ -74,17 +74,6 @@ def clock_offset(machine: Machine, *, headers: Headers, body: bytes, now: float)
     return offset if offset is not None and 1 <= abs(offset) <= _FURTHEST_CLOCK else None
 
 
-def remaining(client: Client, *, status: int, headers: Headers, body: bytes, now: float) -> float | None:
-    """Return the seconds that a token lives on, as an introspection says, or None when it does not."""
-    rule = client.descriptor.introspect
-    if rule is None or rule.expires is None or not 200 <= status < 300:
-        return None
-    got = answer("introspect", status, headers, body, "auto", now)
-    if not all(condition.holds(got.document, got.headers) for condition in rule.active):
-        return None
-    return lifetime(value_at(got.document, rule.expires), rule.expires_unit, now=now)
-
-
 def _response(client: Client, purpose: Purpose, machine: Machine | None) -> Response:
     if purpose == "machine" and machine is not None and machine.response is not None:
         return machine.response

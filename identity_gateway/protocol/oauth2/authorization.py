@@ -23,13 +23,16 @@ from identity_gateway.protocol.oauth2.expansion import (
 )
 from identity_gateway.protocol.oauth2.model import Callback, Client, Requested
 
-_NOT_FOR_CALLERS = RESERVED | {"response_mode"}
-"""Another response mode would send the code past the callback, in a fragment or to whoever listens."""
+_NOT_FOR_CALLERS = RESERVED | {"response_mode", "requested_subject"}
+"""Another response mode would send the code past the callback, in a fragment or to whoever listens. Servers that let
+clients impersonate users take the user's name as `requested_subject`: whose token it is says the caller's user alone.
+"""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-][A-Za-z0-9_.\[\]-]{0,255}", re.ASCII)
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 _MAX_CALLBACK_PAIRS = 40
 _MAX_CALLBACK_VALUE = 8192
+_MAX_URL = 8192
 
 
 def code_challenge(verifier: str) -> str:
@@ -46,7 +49,8 @@ def authorization_url(
     """Return the URL of an authorization request. Raises ValidationFailed naming a parameter that may not be set.
 
     Callers never replace what the gateway sets, however they spell it; they may replace what the descriptor suggests
-    where it lets them name it. `code_challenge` is left out where the descriptor turns PKCE off.
+    where it lets them name it. `code_challenge` is left out where the descriptor turns PKCE off. A URL of over 8,192
+    characters is refused: proxies on the way take no more, and what it is made of is kept with every session.
     """
     authorize = client.descriptor.authorize
     if authorize is None:
@@ -64,7 +68,10 @@ def authorization_url(
     if (scope or client.descriptor.scopes.send_empty) and client.descriptor.scopes.parameter not in authorize.params:
         ours.append((client.descriptor.scopes.parameter, scope))
     theirs = [(name, value) for name, value in words.pairs(authorize.params) if name not in extra]
-    return _with_query(url, [*ours, *theirs, *targets(requested), *extra.items()])
+    whole = _with_query(url, [*ours, *theirs, *targets(requested), *extra.items()])
+    if len(whole) > _MAX_URL:
+        raise refuse("customParameters", f"with the scopes and resources they make a URL of over {_MAX_URL} characters")
+    return whole
 
 
 def targets(requested: Requested) -> list[tuple[str, str]]:

@@ -155,7 +155,6 @@ class Vendor:
     dead_refresh_outcome: ClassVar[str] = "dead_grant"
     later_failures: ClassVar[bool] = False
     introspects: ClassVar[Door | None] = None
-    introspected_lifetime: ClassVar[float | None] = None
     userinfo: ClassVar[UserInfo | None] = None
     machines: ClassVar[tuple[MachineCase, ...]] = ()
     exchange: ClassVar[str | None] = None

@@ -50,7 +50,6 @@ class GitHub(Vendor):
     explains_all = True
     answer_format = "auto"
     later_failures = True
-    introspected_lifetime = 1800
     clock_refusals = (-300, 1000)
     client_id = "Iv1.8a61f9b3a7aba766"
 

@@ -26,13 +26,14 @@ from botocore.serialize import create_serializer
 
 from identity_gateway import errors
 from identity_gateway.protocol.aws import SERVICES, Operation, error_response, load_services
+from identity_gateway.protocol.aws.model import OUR_MODELS
 
 AWS = load_services()
 MODELS = {
     service: ServiceModel(
-        Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False).load_service_model(
-            service, "service-2"
-        ),
+        Loader(
+            extra_search_paths=[Loader.BUILTIN_DATA_PATH, OUR_MODELS], include_default_search_paths=False
+        ).load_service_model(service, "service-2"),
         service,
     )
     for service in SERVICES
@@ -226,8 +227,10 @@ def test_error_statuses_agree_with_botocore(service: str):
 def clients() -> dict[str, Any]:
     settings = {"region_name": "us-east-1", "aws_access_key_id": "AKID", "aws_secret_access_key": "s"}
     config = Config(retries={"total_max_attempts": 1})
+    session = boto3.Session()
+    session._loader.search_paths.append(OUR_MODELS)  # what AWS_DATA_PATH does for a whole process
     made = {
-        service: boto3.client(service, endpoint_url="http://127.0.0.1:9", config=config, **settings)
+        service: session.client(service, endpoint_url="http://127.0.0.1:9", config=config, **settings)
         for service in SERVICES
     }
     return {name: made[service] for service, name in OPERATIONS}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from identity_gateway.protocol.oauth2 import Answered, Client, Credential, Refused, read, remaining
+from identity_gateway.protocol.oauth2 import Answered, Client, Credential, Refused, read
 from tests.fakes.descriptors import client
 
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
@@ -25,7 +25,7 @@ TWO_PARTS = {
     "refresh": {"issued": [{"name": "bot", "kind_is": "bot"}, {"name": "user", "kind_is": "user"}, {"name": "user", "access": "user.access_token"}]},
 }  # fmt: skip
 ASKED = {
-    "introspect": {"url": "https://vendor.example/i", "active": [{"path": "active", "equals": True}], "expires": "exp"},
+    "introspect": {"url": "https://vendor.example/i", "active": [{"path": "active", "equals": True}]},
     "userinfo": {"url": "https://vendor.example/me", "subject": "id", "account": "team.id", "label": "name"},
 }
 
@@ -383,14 +383,6 @@ def test_a_token_is_dead_only_where_the_vendor_speaks_of_it(body: dict[str, Any]
 
 def test_a_token_lives_where_the_vendor_says_so():
     assert success({"active": True}, ASKED, purpose="introspect").credentials == ()
-
-
-@pytest.mark.parametrize(
-    ("body", "status", "seconds"),
-    [({"active": True, "exp": 1_700_000_900}, 200, 900), ({"active": False, "exp": 1_700_000_900}, 200, None), ({"active": True}, 200, None), ({"active": True, "exp": 1_700_000_900}, 500, None)],
-)  # fmt: skip
-def test_an_introspection_may_say_how_long(body: dict[str, Any], status: int, seconds: float | None):
-    assert remaining(client(ASKED), status=status, headers=JSON, body=json.dumps(body).encode(), now=NOW) == seconds
 
 
 @pytest.mark.parametrize("body", [{}, {"id": ""}, {"id": None}, {"id": {"x": 1}}, {"id": "a\n"}])
