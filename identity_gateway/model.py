@@ -308,16 +308,19 @@ class NamedUser:
 User = JwtUser | NamedUser
 
 
-def user_text(user: User | None) -> str:
-    """Return the one way to write a user in keys, records and seals: a JSON array whose first word is the namespace."""
+def user_words(user: User | None) -> list[str] | None:
+    """Return the user as audit records name it: `["jwt", issuer, subject]`, `["id", name]`, or None for nobody."""
     match user:
         case JwtUser(issuer, subject):
-            parts = ["jwt", issuer, subject]
+            return ["jwt", issuer, subject]
         case NamedUser(id=named):
-            parts = ["id", named]
-        case None:
-            parts = []
-    return json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
+            return ["id", named]
+    return None
+
+
+def user_text(user: User | None) -> str:
+    """Return the one way to write a user in keys, records and seals: a JSON array whose first word is the namespace."""
+    return json.dumps(user_words(user) or [], separators=(",", ":"), ensure_ascii=False)
 
 
 def user_from_text(text: str) -> User | None:

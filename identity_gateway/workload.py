@@ -17,6 +17,7 @@ from identity_gateway.errors import AccessDenied, Conflict, InvalidToken, NotFou
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import (
     Document,
+    Grant,
     NamedUser,
     Realm,
     Secret,
@@ -25,6 +26,7 @@ from identity_gateway.model import (
     WorkloadIdentity,
     user_from_text,
     user_text,
+    user_words,
 )
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
@@ -202,7 +204,7 @@ class Workloads:
 
     def _minted(self, workload: WorkloadIdentity, user: User | None, token: Secret | None = None) -> Vended:
         minted = self._tokens.mint(workload.name, user, token)
-        return Vended({"workloadAccessToken": minted.reveal()}, {"user": user_text(user)})
+        return Vended({"workloadAccessToken": minted.reveal()}, {"user": user_words(user)})
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
@@ -234,8 +236,12 @@ async def create(
 
 
 async def delete(transaction: Transaction, realm: Realm, name: str) -> None:
-    """Delete an identity and its tags."""
+    """Delete an identity, its tags, and what users granted to it.
+
+    The vendors are not told: what a grant stood for lives on there until it expires. Revoking is a step before this.
+    """
     await transaction.delete(WorkloadIdentity, account=realm.account, name=name)
+    await transaction.delete(Grant, account=realm.account, workload=name)
     await drop_tags(transaction, realm.account, realm.workload_identity_arn(name))
 
 

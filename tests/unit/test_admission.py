@@ -50,7 +50,7 @@ async def admit(admission: Admission, received: Request, *resources: str, body: 
     """Do what the front door does for every operation."""
     presented = await admission.present(ATTEMPT, received)
     principal = await admission.authenticate(ATTEMPT, presented, digest(body))
-    await admission.authorize(ATTEMPT, principal, resources or (RUNTIME,))
+    await admission.authorize(ATTEMPT, principal, lambda: resources or (RUNTIME,))
     return principal
 
 
@@ -115,6 +115,19 @@ async def test_a_policy_that_does_not_cover_every_resource_refuses(
     with pytest.raises(AccessDenied):
         await admit(admission, signed_by(key), RUNTIME, ENDPOINT)
     assert [record.reason for record in await kept(records)] == [f"AccessDeniedException: {reason}"]
+
+
+async def test_a_resource_that_a_bad_token_names_is_refused_and_recorded(admission: Admission, records: SqlRecords):
+    principal = await admission.authenticate(ATTEMPT, await admission.present(ATTEMPT, signed()), digest(b""))
+
+    def name_resources() -> tuple[str, ...]:
+        raise AccessDenied("Token has expired.", reason="token expired")
+
+    with pytest.raises(AccessDenied):
+        await admission.authorize(ATTEMPT, principal, name_resources)
+    (record,) = await kept(records)
+    assert (record.principal, record.resource, record.decision) == (principal.arn, "-", DENIED)
+    assert record.reason == "AccessDeniedException: token expired"
 
 
 async def test_what_is_no_refusal_leaves_no_record(admission: Admission, records: SqlRecords):

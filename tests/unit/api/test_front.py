@@ -150,11 +150,11 @@ async def test_a_path_that_is_none_is_an_unknown_operation(world: World, method:
 
 
 async def test_an_operation_that_is_not_served_is_told_to_known_callers_only(world: World):
-    path = "/identities/GetOauth2CredentialProvider"
+    path = "/memories/create"
     assert refusal(await world.ask(bare("POST", path)))[0] == 403
     answered = await world.operate("POST", path, {"name": "x"})
     assert refusal(answered) == (501, b"UnsupportedOperationException")
-    assert "GetOauth2CredentialProvider" in answered.json["message"]
+    assert "CreateMemory" in answered.json["message"]
 
 
 @pytest.mark.parametrize("secret", ["wrong", SECRET])

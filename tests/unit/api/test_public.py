@@ -4,6 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from identity_gateway import __version__
+from identity_gateway.api import pages, webhooks
 from identity_gateway.api.public import OPEN_DOORS, Lifecycle, public
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import Secret
@@ -11,6 +12,8 @@ from identity_gateway.protocol.request import Request
 from tests.fakes.asgi import Connection, ask
 
 TOKEN = "metrics-token"
+ELSEWHERE = {**pages.DOORS, **webhooks.DOORS}
+"""Doors that are declared here, and served by applications of their own."""
 
 
 async def up() -> None:
@@ -105,10 +108,16 @@ async def test_the_root_tells_name_and_version():
     assert (await get("/")).json == {"name": "identity-gateway", "version": __version__}
 
 
-@pytest.mark.parametrize("path", OPEN_DOORS)
+@pytest.mark.parametrize("path", OPEN_DOORS.keys() - ELSEWHERE.keys())
 async def test_an_open_door_is_there_for_reading_only(path: str):
     assert (await get(path, b"Bearer metrics-token", token=Secret(TOKEN))).status == 200
     assert (await get(path, b"Bearer metrics-token", token=Secret(TOKEN), method="POST")).status == 405
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+async def test_the_doors_of_pages_and_webhooks_are_declared_here_and_served_elsewhere(path: str):
+    assert path in OPEN_DOORS
+    assert (await get(path)).status == 404
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/healthz/", "/metrics/", "//", "/readyz/x"])
