@@ -7,10 +7,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
+import structlog
 import typer
 
 from identity_gateway import __version__, settings
@@ -168,11 +170,19 @@ def list_grants(
 
     rows = _with_gateway(data_dir, every)
     if as_json:
-        print(json.dumps(rows, default=str))
+        print(json.dumps(rows, default=datetime.isoformat))
         return
     for row in rows:
         who = " ".join(row["user"].values())
-        print(f"{row['grantId']}  {row['state']:<14} {row['workloadName']}  {who}  {row['providerName']}")
+        shown = [
+            row["grantId"],
+            f"{row['state']:<14}",
+            row["workloadName"],
+            who,
+            row["providerName"],
+            row["reason"] or "",
+        ]
+        print("  ".join(shown).rstrip())
 
 
 @grants.command("revoke", epilog="Example: identity-gateway grants revoke 0123456789abcdef0123456789abcdef")
@@ -182,17 +192,20 @@ def revoke_grant(grant_id: str, data_dir: DataDir = None, as_json: AsJson = Fals
     async def revoke(gateway: Any) -> dict[str, Any]:
         from identity_gateway.audit import ALLOWED, Decided  # noqa: PLC0415 - slow to import
 
-        resource = f"token-vault/default/grant/{grant_id}"
-        await gateway.audit.record(Decided("operator", "RevokeGrant", resource, ALLOWED, "command line"))
-        done: dict[str, Any] = await gateway.stories.grants.revoke_grant({"grantId": grant_id})
-        return done
+        decided = Decided("operator", "RevokeGrant", gateway.stories.grants.arn(grant_id), ALLOWED, "command line")
+        await gateway.audit.record(decided)
+        done = await gateway.stories.grants.revoke_grant({"grantId": grant_id})
+        await gateway.audit.record(replace(decided, reason=done.reason, details=done.details))
+        output: dict[str, Any] = done.output
+        return output
 
     done = _with_gateway(data_dir, revoke)
     at_vendor = {name: value for name, value in done["vendorRevocation"].items() if value is not None}
     if as_json:
-        print(json.dumps(done, default=str))
+        print(json.dumps(done, default=datetime.isoformat))
     else:
-        print(f"{grant_id} {done['grant']['state']}; at the vendor: {at_vendor}")
+        said = "; ".join(f"{name} {value}" for name, value in at_vendor.items() if name != "status")
+        print(f"{grant_id} {done['grant']['state']}; at the vendor: {at_vendor['status']}{said and f' ({said})'}")
     sys.exit(1 if at_vendor["status"] == "FAILED" else 0)
 
 
@@ -296,5 +309,7 @@ def _fail(message: str) -> NoReturn:
 
 def main() -> None:
     """Run the command line."""
+    # What a script reads on standard output is the answer alone. `serve` sets up more than that.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     with suppress(KeyboardInterrupt):
         cli()

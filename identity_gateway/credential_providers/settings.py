@@ -26,15 +26,15 @@ class ProviderSettings:
         return self._shown(await self._providers.oauth2(asked["name"]))
 
     async def put_provider_settings(self, asked: Document) -> Document:
-        """PutProviderSettings: what is not named stays."""
-        found = await self._providers.oauth2(asked["name"])
+        """PutProviderSettings: what is not named stays, and if one value is wrong, everything does.
+
+        Raises NotFound, and ValidationFailed with every name and value that this vendor does not take.
+        """
         variables: Mapping[str, str] = asked.get("variables") or {}
         secrets: Mapping[str, str] = asked.get("secrets") or {}
-        if variables:
-            found = await self._providers.set_variables(asked["name"], dict(variables))
-        if secrets:
-            found = await self._providers.set_secrets(asked["name"], dict(secrets))
-        return self._shown(found)
+        if not variables and not secrets:
+            return await self.get_provider_settings(asked)
+        return self._shown(await self._providers.set_settings(asked["name"], variables=variables, secrets=secrets))
 
     def _shown(self, provider: CredentialProvider) -> Document:
         descriptor = self._catalog.get(provider.vendor)

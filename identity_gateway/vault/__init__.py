@@ -7,6 +7,6 @@ does not decide when to refresh (`refresh` does), and does not audit.
 
 from identity_gateway.vault.holder import SUPERSEDED, Holder, consented_at, is_over, lookup_of
 from identity_gateway.vault.story import Vault
-from identity_gateway.vault.tokens import Envelope, Tokens
+from identity_gateway.vault.tokens import Envelope, Prepared, Tokens
 
-__all__ = ["SUPERSEDED", "Envelope", "Holder", "Tokens", "Vault", "consented_at", "is_over", "lookup_of"]
+__all__ = ["SUPERSEDED", "Envelope", "Holder", "Prepared", "Tokens", "Vault", "consented_at", "is_over", "lookup_of"]

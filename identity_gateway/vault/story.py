@@ -1,5 +1,6 @@
 """The verbs of the vault."""
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,9 +15,20 @@ from identity_gateway.protocol.oauth2 import Answered, Credential
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
 from identity_gateway.sealing import Unsealable
 from identity_gateway.vault.holder import SUPERSEDED, Holder, belongs_to, is_newer, is_over, lookup_of, request_of
-from identity_gateway.vault.tokens import Envelope, Tokens, later, plaintext, refresh_expiry, time_of, tokens_of
+from identity_gateway.vault.tokens import (
+    Envelope,
+    Prepared,
+    Tokens,
+    later,
+    plaintext,
+    refresh_expiry,
+    settled,
+    time_of,
+    tokens_of,
+)
 
 _ATTEMPTS = 10
+_SPILLED = "rotation"
 
 _log = structlog.get_logger()
 
@@ -107,18 +119,18 @@ class Vault:
             raise Unavailable(reason=f"grant {grant.id} does not open: another key or place") from None
         return tokens_of(content)
 
-    async def seal_beside(self, grant: Grant, content: bytes, *, name: str) -> bytes:
-        """Seal something else that belongs to this generation of the grant, to be kept elsewhere under a name."""
-        return await self._envelope.seal(content, place=self.place_of(grant, name))
-
-    async def open_beside(self, grant: Grant, sealed: bytes, *, name: str) -> bytes | None:
-        """Return what was sealed beside this generation, or None when it is not of this one. Raises Unavailable."""
+    async def open_spilled(self, grant: Grant, sealed: bytes) -> bytes | None:
+        """Return what was spilled beside this generation, or None when it is not of this one. Raises Unavailable."""
         try:
-            return await self._envelope.open(sealed, place=self.place_of(grant, name))
+            return await self._envelope.open(sealed, place=self.place_of(grant, _SPILLED))
         except Unsealable:
             return None
 
     # --- Consents ---
+
+    async def check_keys(self) -> None:
+        """Raise Unavailable when nothing can be sealed: then no vendor should be asked for what it gives once."""
+        await self._envelope.prepare(place=(self.account, "grant", "none"))
 
     async def store_consent(
         self,
@@ -221,7 +233,7 @@ class Vault:
                 ended |= {row.id: row for row in rows}
         changes = [(draft, draft.generation > 1) for draft in drafts]
         changes += [
-            (self._changed(grant, GrantState.NEEDS_CONSENT, SUPERSEDED), True)
+            (settled(grant, GrantState.NEEDS_CONSENT, SUPERSEDED, self._now()), True)
             for grant in ended.values()
             if grant.id not in ids and grant.state in {GrantState.ACTIVE, GrantState.NEEDS_ADMIN}
         ]
@@ -236,6 +248,12 @@ class Vault:
 
     # --- Rotations ---
 
+    async def prepare_rotation(self, grant: Grant) -> Prepared:
+        """Return what keeps the answer to a refresh of this generation. Raises Unavailable: then do not begin it."""
+        places = self.place_of(replace(grant, generation=grant.generation + 1)), self.place_of(grant, _SPILLED)
+        seals = await asyncio.gather(*(self._envelope.prepare(place=place) for place in places))
+        return Prepared(await self.open(grant), *seals)
+
     async def begin_rotation(self, grant: Grant, *, owner: str, refresh_token: Secret) -> Grant:
         """Write down that this token is about to be sent. Raises Stale unless the grant is as it was read.
 
@@ -243,14 +261,9 @@ class Vault:
         """
         again = grant.intent_digest is not None and self.fingerprints.matches(grant.intent_digest, refresh_token)
         now = self._now()
+        at, digest = (grant.intent_at, grant.intent_digest) if again else (now, self._digest(refresh_token))
         return await self._update(
-            replace(
-                grant,
-                intent_owner=owner,
-                intent_at=grant.intent_at if again else now,
-                intent_digest=grant.intent_digest if again else self._digest(refresh_token),
-                updated_at=now,
-            )
+            replace(grant, intent_owner=owner, intent_at=at, intent_digest=digest, updated_at=now)
         )
 
     async def store_rotation(
@@ -262,18 +275,20 @@ class Vault:
         variables: Mapping[str, str] | None = None,
         more: Mapping[str, Secret] | None = None,
         refresh_lifetime: float | None = None,
+        prepared: Prepared | None = None,
     ) -> Grant:
-        """Keep what a refresh gave, on the generation that it began with. The intent is done with it.
+        """Keep what a refresh gave, on the generation that it began with; what was `prepared` spares the key service.
 
         Raises Stale when that generation is gone: somebody consented anew, another rotation landed, or the grant was
         revoked or superseded. A state that another refresh left in despair (`needs_consent`) is overcome.
         """
         current = grant
-        tokens = (await self.open(grant)).renewed(credential, variables or {}, more or {})
+        prepared = prepared or await self.prepare_rotation(grant)
+        tokens = prepared.before.renewed(credential, variables or {}, more or {})
         for _ in range(_ATTEMPTS):
-            draft = await self._sealed(self.rotated(current, credential, tokens, began, refresh_lifetime), tokens)
+            draft = self.rotated(current, credential, tokens, began, refresh_lifetime)
             try:
-                return await self._update(draft)
+                return await self._update(replace(draft, sealed=prepared.rotated(plaintext(tokens))))
             except Stale:
                 found = await self.get(grant.id)
                 if found is None or found.generation != grant.generation:
@@ -332,7 +347,7 @@ class Vault:
         `failures` None leaves the count. With `keep_intent` the journal still says that the refresh token was sent,
         and that nobody waits for the answer any more.
         """
-        changed = self._changed(grant, state, reason)
+        changed = settled(grant, state, reason, self._now())
         if keep_intent:
             changed = replace(changed, intent_at=grant.intent_at, intent_digest=grant.intent_digest)
         return await self._update(
@@ -357,24 +372,13 @@ class Vault:
                 raise NotFound("The grant does not exist.")
             if unless(found):
                 return found
-            gone = self._changed(found, GrantState.REVOKED, reason)
+            gone = settled(found, GrantState.REVOKED, reason, self._now())
             draft = replace(gone, sealed=b"", refresh_digest="", retry_at=None, generation=found.generation + 1)
             try:
                 return await self._update(draft)
             except Stale:
                 continue
         raise Conflict("The grant is being changed by other requests. Try again.")
-
-    def _changed(self, grant: Grant, state: GrantState, reason: str) -> Grant:
-        return replace(
-            grant,
-            state=state,
-            reason=reason,
-            intent_owner=None,
-            intent_at=None,
-            intent_digest=None,
-            updated_at=self._now(),
-        )
 
     async def _update(self, grant: Grant) -> Grant:
         async with self._records.write() as transaction:

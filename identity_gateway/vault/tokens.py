@@ -1,20 +1,22 @@
-"""What a grant holds sealed, and when it ends.
+"""What a grant holds sealed, when it ends, and how it stands.
 
 Seals nothing and keeps nothing.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from identity_gateway.model import Secret
+from identity_gateway.model import Grant, GrantState, Secret
 from identity_gateway.protocol.oauth2 import Credential
+
+Seal = Callable[[bytes], bytes]
 
 
 class Envelope(Protocol):
-    """What the vault needs of `envelope.Envelope`. `open` raises Unsealable; both raise Unavailable."""
+    """What the vault needs of `envelope.Envelope`. `open` raises Unsealable; all raise Unavailable."""
 
     async def seal(self, plaintext: bytes, *, place: tuple[str, ...]) -> bytes:
         """Seal for one place."""
@@ -22,6 +24,10 @@ class Envelope(Protocol):
 
     async def open(self, sealed: bytes, *, place: tuple[str, ...]) -> bytes:
         """Open what was sealed for this place."""
+        ...
+
+    async def prepare(self, *, place: tuple[str, ...]) -> Seal:
+        """Return what seals for this place later, without any service."""
         ...
 
 
@@ -44,6 +50,19 @@ class Tokens:
             {**self.variables, **variables},
             {**self.secrets, **more},
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What keeps the answer to a refresh without any key service: it is made before the old refresh token is spent.
+
+    `before` are the tokens as they are, `rotated` seals the next generation, `spilled` what is
+    kept elsewhere until that is stored.
+    """
+
+    before: Tokens
+    rotated: Seal = field(repr=False)
+    spilled: Seal = field(repr=False)
 
 
 def plaintext(tokens: Tokens) -> bytes:
@@ -79,6 +98,13 @@ def refresh_expiry(
         return later(began, credential.refresh_lifetime)
     # An old refresh token that stays keeps its end; a new one lives as long as the vendor's descriptor says.
     return before if credential.refresh is None else later(began, otherwise)
+
+
+def settled(grant: Grant, state: GrantState, reason: str, now: datetime) -> Grant:
+    """Return the grant in another state, with no refresh under way. Its tokens stay."""
+    return replace(
+        grant, state=state, reason=reason, intent_owner=None, intent_at=None, intent_digest=None, updated_at=now
+    )
 
 
 def time_of(seconds: float) -> datetime:
