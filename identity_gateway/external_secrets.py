@@ -7,16 +7,14 @@ finds in its usual places, in a few threads of their own: a service that does no
 import asyncio
 import functools
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError, NoCredentialsError
 
+from identity_gateway.aws_clients import AwsClients
 from identity_gateway.errors import GatewayError, Unavailable, ValidationFailed
 from identity_gateway.model import Secret
 from identity_gateway.protocol import strictjson
@@ -27,7 +25,6 @@ FRESH_FOR = 300.0
 _MAX_SECRETS = 1000
 _THREADS = 4
 _TOTAL_SECONDS = 10.0
-_CONFIG = Config(connect_timeout=2, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 _ARN = re.compile(r"arn:[a-z-]+:secretsmanager:([a-z]{2}(?:-[a-z]+)+-[0-9]):[0-9]{12}:secret:\S+", re.ASCII)
 
 _REFUSED: Mapping[str, str] = {
@@ -57,12 +54,10 @@ class SecretsManager:
     def __init__(self, region: str, *, clock: Callable[[], float], endpoint_url: str | None = None) -> None:
         self._region = region
         self._clock = clock
-        self._endpoint_url = endpoint_url
         self._kept: OrderedDict[_Key, tuple[float, Secret]] = OrderedDict()
         self._flights: dict[_Key, asyncio.Task[Secret]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, "secrets-manager")
-        self._clients: dict[str, Any] = {}
-        self._making = threading.Lock()  # of clients: using one is safe in threads, making one is not
+        self._clients = AwsClients("secretsmanager", endpoint_url=endpoint_url, connections=_THREADS)
 
     async def get(self, secret_id: str, json_key: str) -> Secret:
         """Return the text at `json_key` of the JSON object that the secret holds now, or held in the last five minutes.
@@ -95,8 +90,7 @@ class SecretsManager:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for client in self._clients.values():
-            client.close()
+        self._clients.close()
 
     async def _read(self, key: _Key) -> Secret:
         secret_id, json_key = key
@@ -122,17 +116,9 @@ class SecretsManager:
     def _ask(self, secret_id: str) -> dict[str, Any]:
         """Read the secret's current version. Runs in a thread."""
         arn = _ARN.fullmatch(secret_id)
-        answer: dict[str, Any] = self._client(arn[1] if arn else self._region).get_secret_value(SecretId=secret_id)
+        client = self._clients.of(arn[1] if arn else self._region)
+        answer: dict[str, Any] = client.get_secret_value(SecretId=secret_id)
         return answer
-
-    def _client(self, region: str) -> Any:
-        with self._making:
-            client = self._clients.get(region)
-            if client is None:
-                client = self._clients[region] = botocore.session.get_session().create_client(
-                    "secretsmanager", region_name=region, endpoint_url=self._endpoint_url, config=_CONFIG
-                )
-            return client
 
     def _landed(self, key: _Key, flight: asyncio.Task[Secret]) -> None:
         del self._flights[key]

@@ -70,12 +70,11 @@ def _signed(key: Secret, unsigned: Unsigned) -> Secret:
 class KmsSigning:
     """Signs with keys of AWS KMS (`kms:Sign`), and with local keys where no ARN is named.
 
-    `connect` returns a botocore KMS client for a region; it is called once for each region, in a thread.
+    `connect` returns a botocore KMS client for a region; it is called in a thread.
     """
 
     def __init__(self, connect: Callable[[str], Any]) -> None:
         self._connect = connect
-        self._clients: dict[str, Any] = {}
         self._local = LocalSigning()
 
     async def sign(self, client: Client, unsigned: Unsigned) -> Secret:
@@ -106,9 +105,7 @@ class KmsSigning:
         named = _KEY_ARN.fullmatch(arn)
         if named is None:  # the region becomes a part of the host that is asked
             raise SigningFailed("the signing key is not named by an ARN of AWS KMS")
-        if named[1] not in self._clients:
-            self._clients[named[1]] = self._connect(named[1])
-        return self._clients[named[1]]
+        return self._connect(named[1])
 
 
 def _message(text: bytes) -> dict[str, Any]:

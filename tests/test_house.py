@@ -22,7 +22,7 @@ LAYERS = [
     {"errors", "model"},
     {"protocol"},
     {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"}
-    | {"envelope", "key_encryption", "fingerprints", "external_secrets", "server_metadata"},
+    | {"envelope", "key_encryption", "fingerprints", "external_secrets", "server_metadata", "aws_clients"},
     {
         "runtimes",
         "tags",

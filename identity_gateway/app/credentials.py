@@ -5,21 +5,18 @@ import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
-
-import botocore.session
-from botocore.config import Config
 
 from identity_gateway import catalog
 from identity_gateway.app.state import Parts, secret_of, tls_of, using
 from identity_gateway.authorization_server import AuthorizationServer
+from identity_gateway.aws_clients import AwsClients
 from identity_gateway.consent import Consents
 from identity_gateway.credential_providers import CredentialProviders, ProviderSettings, place_of
 from identity_gateway.egress import Egress
 from identity_gateway.envelope import Envelope
 from identity_gateway.external_secrets import SecretsManager
 from identity_gateway.fingerprints import Fingerprints
-from identity_gateway.grants import Grants
+from identity_gateway.grants import Grants, Revocation
 from identity_gateway.keepalive import Keepalive
 from identity_gateway.key_encryption import AwsKms, KeyRing, KeyService, LocalKey, Transit, token_file
 from identity_gateway.key_signing import KmsSigning
@@ -64,7 +61,9 @@ def open_credentials(stack: AsyncExitStack, parts: Parts) -> Credentials:
     providers = _providers(stack, parts, envelope, vendors, egress)
     fingerprints = Fingerprints(state.master_keys)
     vault = Vault(records, envelope, fingerprints, account, clock=clock)
-    server = AuthorizationServer(egress, clock=clock, signing=KmsSigning(partial(_kms, parts.settings)))
+    signing_keys = AwsClients("kms", endpoint_url=parts.settings.kms_endpoint_url)
+    stack.callback(signing_keys.close)
+    server = AuthorizationServer(egress, clock=clock, signing=KmsSigning(signing_keys.of))
     sealer = Sealer(state.master_keys, "consent")
     consents = Consents(
         ephemeral, sealer, vault, providers, server, realm, base_url=base_url, clock=clock, audit=parts.audit
@@ -96,7 +95,7 @@ def open_credentials(stack: AsyncExitStack, parts: Parts) -> Credentials:
             fingerprints,
             realm,
         ),
-        grants=Grants(vault, providers, server, parts.paging, realm),
+        grants=Grants(vault, providers, Revocation(vault, providers, server, clock=clock), parts.paging, realm),
         consents=consents,
         signals=Signals(providers, vault, issued, ephemeral, parts.audit, realm, clock=clock),
     )
@@ -158,14 +157,6 @@ def _egress(stack: AsyncExitStack, settings: Settings) -> Egress:
     )
     stack.push_async_callback(egress.aclose)
     return egress
-
-
-def _kms(settings: Settings, region: str) -> object:
-    """Return a client of AWS KMS that signs for clients; credentials come from where AWS's own tools look."""
-    config = Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2})
-    return botocore.session.get_session().create_client(
-        "kms", region_name=region, endpoint_url=settings.kms_endpoint_url, config=config
-    )
 
 
 def _transit_token(settings: Settings) -> Callable[[], Secret]:

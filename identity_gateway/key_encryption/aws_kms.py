@@ -6,12 +6,12 @@ blocks, so it runs in threads that belong to this service alone: a KMS that hang
 
 import asyncio
 import re
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from identity_gateway.aws_clients import AwsClients
 from identity_gateway.key_encryption.service import KeyLost, KeyRefused, KeyUnavailable
 from identity_gateway.sealing import Unsealable
 
@@ -37,7 +37,6 @@ _TRANSIENT = {
 }
 
 _THREADS = 8
-_ATTEMPTS = 2
 _CONNECT_SECONDS = 2.0
 _READ_SECONDS = 3.0
 _TOTAL_SECONDS = 8.0
@@ -80,13 +79,9 @@ class AwsKms:
         total: float = _TOTAL_SECONDS,
     ) -> None:
         self._vault_arn = vault_arn
-        self._endpoint_url = endpoint_url
-        self._connect = connect
-        self._read = read
         self._total = total
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="aws-kms")
-        self._lock = threading.Lock()  # guards the clients: making one is not safe in two threads at once
-        self._clients: dict[str, Any] = {}
+        self._clients = AwsClients("kms", endpoint_url=endpoint_url, connect=connect, read=read, connections=_THREADS)
 
     def key(self, name: str) -> _Key:
         """Return the key of this ARN. Raises ValueError: aliases, key ids and multi-Region keys are not taken."""
@@ -98,8 +93,7 @@ class AwsKms:
     async def aclose(self) -> None:
         """Begin no call any more. Those under way end within their time, unheard."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for client in self._clients.values():
-            client.close()
+        self._clients.close()
 
     async def ask(self, key: _Key, operation: str, context: str, **members: Any) -> dict[str, Any]:
         """Make one call about one key. Raises KeyUnavailable, KeyRefused, KeyLost and Unsealable."""
@@ -127,7 +121,7 @@ class AwsKms:
         )
 
         try:
-            answer: dict[str, Any] = getattr(self._client(region), operation)(**members)
+            answer: dict[str, Any] = getattr(self._clients.of(region), operation)(**members)
         except ClientError as error:
             raise _named(error.response) from None
         except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, ValueError) as error:
@@ -135,25 +129,6 @@ class AwsKms:
         except BotoCoreError as error:  # its text may name internal addresses
             raise KeyUnavailable(reason=f"AWS KMS did not answer: {type(error).__name__}") from None
         return answer
-
-    def _client(self, region: str) -> Any:
-        import botocore.session  # noqa: PLC0415
-        from botocore.config import Config  # noqa: PLC0415
-
-        with self._lock:
-            if region not in self._clients:
-                self._clients[region] = botocore.session.get_session().create_client(
-                    "kms",
-                    region_name=region,
-                    endpoint_url=self._endpoint_url,
-                    config=Config(
-                        connect_timeout=self._connect,
-                        read_timeout=self._read,
-                        retries={"total_max_attempts": _ATTEMPTS, "mode": "standard"},
-                        max_pool_connections=_THREADS,
-                    ),
-                )
-            return self._clients[region]
 
 
 def _named(response: Any) -> Exception:
