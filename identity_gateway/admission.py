@@ -4,14 +4,14 @@ The order is fixed: nothing of the input is looked at before the signature was v
 record of the decision is committed. Invocations of agents have their own story (`invocation`).
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from identity_gateway import telemetry
-from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
-from identity_gateway.inbound import Scheme, Signatures, authorize
+from identity_gateway.inbound import Scheme, Signatures, authorize, authorize_elsewhere
 from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol.request import Request
 from identity_gateway.protocol.sigv4 import PresentedSignature
@@ -28,11 +28,36 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Demand:
+    """What else the caller must be allowed, at another service: the gateway would do it for them.
+
+    `names` are the ways in which policies may write the one resource: one must be allowed, and none denied.
+    """
+
+    service: str
+    action: str
+    names: tuple[str, ...]
+
+    def to_json(self) -> Document:
+        """Return the demand as audit records show it."""
+        return {"action": f"{self.service}:{self.action}", "resource": self.names[0]}
+
+
+@dataclass(frozen=True, slots=True)
 class Vended:
     """A credential that a story made, and for whom. Nobody gets it before the record of it is committed."""
 
     output: Document = field(repr=False)
     details: Document
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What a story answers after it did something of which more must be on record than that it was allowed."""
+
+    output: Document = field(repr=False)
+    details: Document
+    reason: str
 
 
 class Admission:
@@ -61,9 +86,13 @@ class Admission:
         return principal
 
     async def authorize(
-        self, attempt: Attempt, principal: IamPrincipal, name_resources: Callable[[], tuple[str, ...]]
+        self,
+        attempt: Attempt,
+        principal: IamPrincipal,
+        name_resources: Callable[[], tuple[str, ...]],
+        demands: Sequence[Demand] = (),
     ) -> str:
-        """Return the resource of the operation if the principal may do this to all that it touches.
+        """Return the resource of the operation if the principal may do this to all that it touches, and the demands.
 
         The record of it is committed first. Naming the resources may itself refuse: one that only a token names.
         """
@@ -71,11 +100,15 @@ class Admission:
             resources = name_resources()
         async with self._refusals_kept(attempt, principal.arn, resources[-1]):
             reason = authorize(principal, attempt.action, resources, service=attempt.service)
-        await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason)
+        for demand in demands:
+            async with self._refusals_kept(attempt, principal.arn, resources[-1], {"demanded": demand.to_json()}):
+                authorize_elsewhere(principal, f"{demand.service}:{demand.action}", demand.names)
+        details = {"demanded": [demand.to_json() for demand in demands]} if demands else None
+        await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason, details)
         return resources[-1]
 
     async def answer(
-        self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended]
+        self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended | Recorded]
     ) -> Document:
         """Return what the story answers; what it refuses, and what it vends, is on record first."""
         async with self._refusals_kept(attempt, principal.arn, resource):
@@ -83,16 +116,19 @@ class Admission:
         if isinstance(answered, Vended):
             await self._keep(attempt, principal.arn, resource, ALLOWED, "vended", answered.details)
             return answered.output
+        if isinstance(answered, Recorded):
+            await self._keep(attempt, principal.arn, resource, ALLOWED, answered.reason, answered.details)
+            return answered.output
         return answered
 
     @asynccontextmanager
     async def _refusals_kept(
-        self, attempt: Attempt, principal: str = "unknown", resource: str = "-"
+        self, attempt: Attempt, principal: str = UNKNOWN, resource: str = "-", details: Document | None = None
     ) -> AsyncIterator[None]:
         try:
             yield
         except (Unauthenticated, AccessDenied) as error:
-            await self._keep(attempt, principal, resource, DENIED, _why(error))
+            await self._keep(attempt, principal, resource, DENIED, _why(error), details)
             raise
 
     async def _keep(

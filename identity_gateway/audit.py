@@ -2,6 +2,7 @@
 
 A decision that grants something waits until its record is committed; records that wait at the same time are committed
 together. If they cannot be committed, nothing is granted. Records never hold a credential; this module does not decide.
+Of what is refused to strangers only so much is kept one by one: the table of records is not theirs to fill.
 """
 
 import asyncio
@@ -23,6 +24,16 @@ _log = structlog.get_logger()
 ALLOWED = "allowed"
 DENIED = "denied"
 
+UNKNOWN = "unknown"
+"""The principal of a decision about somebody who did not prove to be anybody."""
+
+STRANGERS_KEPT = 60
+"""Refusals of strangers that one process keeps one by one, in each `STRANGERS_PER`."""
+
+STRANGERS_PER = 60.0
+"""Seconds."""
+
+_MOST_SOURCES = 1000
 _BATCH = 200
 _WAITING = 10_000
 
@@ -41,6 +52,41 @@ class Decided:
     details: Document = field(default_factory=dict)
 
 
+class _Strangers:
+    """Counts what is refused to strangers, who may be many."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._began = 0.0
+        self._seen = 0
+        self._sources: set[str] = set()
+
+    def is_over(self) -> bool:
+        """Whether the minute of the refusals that were counted is over; also when the clock was put back."""
+        return not 0 <= self._clock() - self._began < STRANGERS_PER
+
+    def count(self, source: str) -> bool:
+        """Count one refusal, and return whether it is one of those that are kept one by one."""
+        if self.is_over():
+            self._began, self._seen = self._clock(), 0
+        self._seen += 1
+        if self._seen <= STRANGERS_KEPT:
+            return True
+        if len(self._sources) < _MOST_SOURCES:
+            self._sources.add(source)
+        return False
+
+    def summary(self) -> Decided | None:
+        """Return one decision for all those that were only counted, and count anew; None when there is none."""
+        counted, sources = self._seen - STRANGERS_KEPT, len(self._sources)
+        if counted <= 0:
+            return None
+        self._seen, self._sources = STRANGERS_KEPT, set()
+        since = datetime.fromtimestamp(self._began, UTC).isoformat(timespec="seconds")
+        details = {"refusals": counted, "sources": sources, "since": since}
+        return Decided(UNKNOWN, "-", "-", DENIED, "more refusals than are kept one by one", details=details)
+
+
 class Audit:
     """The sink of all decisions of one account."""
 
@@ -49,19 +95,48 @@ class Audit:
         self._account = account
         self._clock = clock
         self._retention = retention
+        self._strangers = _Strangers(clock)
+        self._summing: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[AuditRecord, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
 
     async def record(self, decided: Decided) -> None:
-        """Return when the record is committed. Raises Unavailable if it cannot be: then nothing may be granted."""
+        """Return when the record is committed. Raises Unavailable if it cannot be: then nothing may be granted.
+
+        Refusals of strangers above `STRANGERS_KEPT` are counted instead, and told in one record when their minute is
+        over. What is refused to somebody known is always kept.
+        """
+        if decided.principal == UNKNOWN and decided.decision == DENIED:
+            if self._strangers.is_over():
+                self._sum_up()
+            if not self._strangers.count(decided.source):
+                self._sum_up_later()
+                return
         if len(self._waiting) >= _WAITING:
             raise Unavailable(reason="too many audit records wait for the database")
+        await self._enqueued(decided)
+
+    def _enqueued(self, decided: Decided) -> asyncio.Future[None]:
         committed = asyncio.get_running_loop().create_future()
         self._waiting.append((self._made(decided), committed))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit())
-        await committed
+        return committed
+
+    def _sum_up_later(self) -> None:
+        if self._summing is None:
+            self._summing = asyncio.get_running_loop().call_later(STRANGERS_PER, self._sum_up)
+
+    def _sum_up(self) -> None:
+        """Keep one record of the refusals that were counted. Nobody waits for it, and a failure is logged."""
+        if self._summing is not None:
+            self._summing.cancel()
+            self._summing = None
+        summary = self._strangers.summary()
+        if summary is not None:
+            _log.warning("strangers were refused", **summary.details)
+            self._enqueued(summary).add_done_callback(asyncio.Future.exception)
 
     def start(self) -> None:
         """Begin to delete what is older than the retention time, now and every hour."""
@@ -73,6 +148,7 @@ class Audit:
             self._pruner.cancel()
             with suppress(asyncio.CancelledError):
                 await self._pruner
+        self._sum_up()
         if self._committer is not None:
             await self._committer
 

@@ -139,7 +139,7 @@ class AuthorizationServer:
         except SigningFailed as error:
             return _unsigned(error)
         outgoing = oauth2.machine_request(client, machine, requested, assertion=assertion)
-        fetched = await self._fetch(outgoing)
+        fetched = await self._fetch(client, outgoing)
         if isinstance(fetched, Refused):
             return fetched
         answered = oauth2.read(
@@ -254,7 +254,7 @@ class AuthorizationServer:
             return _unsigned(error)
         except ValidationFailed as error:
             return _misconfigured(error)
-        fetched = await self._fetch(outgoing)
+        fetched = await self._fetch(client, outgoing)
         return fetched if isinstance(fetched, Refused) else (fetched, began)
 
     async def userinfo(self, client: Client, access: Secret) -> UserInfo | Refused:
@@ -291,7 +291,7 @@ class AuthorizationServer:
             return _unsigned(error)
         except ValidationFailed as error:
             return _misconfigured(error)
-        fetched = await self._fetch(outgoing)
+        fetched = await self._fetch(client, outgoing)
         if isinstance(fetched, Refused):
             return fetched
         return oauth2.read(
@@ -312,10 +312,14 @@ class AuthorizationServer:
         unsigned = oauth2.client_assertion(client, now=now, jti=randomness.token_urlsafe(16))
         return Assertion(client=await self._signing.sign(client, unsigned))
 
-    async def _fetch(self, outgoing: Outgoing) -> Fetched | Refused:
+    async def _fetch(self, client: Client, outgoing: Outgoing) -> Fetched | Refused:
         try:
             return await self._egress.fetch(
-                outgoing.url, method=outgoing.method, headers=outgoing.headers, content=outgoing.body
+                outgoing.url,
+                method=outgoing.method,
+                headers=outgoing.headers,
+                content=outgoing.body,
+                public_only=client.public_only,
             )
         except EgressRefused as error:
             return Refused("operator_config", "egress_refused", str(error)[:300])

@@ -11,7 +11,7 @@ import functools
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
@@ -84,11 +84,15 @@ class EgressFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An answer, whatever its status: redirects are answers too. Header names are lower-case, in wire order."""
+    """An answer, whatever its status: redirects are answers too. Header names are lower-case, in wire order.
+
+    `inside`: only the allowed networks made it possible, for no address of the host is public, or it is plain http.
+    """
 
     status: int
     headers: tuple[tuple[str, str], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    inside: bool = field(default=False, repr=False)
 
     def header(self, name: str) -> str | None:
         """Return the first value of a header (lower-case name), or None."""
@@ -198,7 +202,9 @@ class Egress:
         )
         try:
             async with asyncio.timeout(self._total):
-                return await self._exchange(target, await self._addresses(target, public_only), request)
+                addresses = await self._addresses(target, public_only)
+                inside = target.scheme == "http" or not any(_is_public(address) for address in addresses)
+                return replace(await self._exchange(target, addresses, request), inside=inside)
         except (EgressRefused, EgressFailed):
             raise
         except TimeoutError:

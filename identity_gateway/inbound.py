@@ -197,5 +197,17 @@ def authorize(
     return "identity policy"
 
 
-def _denied(principal: IamPrincipal, action: str, reason: str) -> AccessDenied:
-    return AccessDenied(f"{principal.arn} is not authorized to perform {action} on this resource.", reason=reason)
+def authorize_elsewhere(principal: IamPrincipal, action: str, names: tuple[str, ...]) -> None:
+    """Raise AccessDenied unless the principal may have the gateway do this action of another service for them.
+
+    `names` are those that policies may write for the one resource.
+    """
+    if principal.admin:
+        return
+    decision = policy.parse(principal.policy).decide_any(action, names) if principal.policy is not None else None
+    if decision is not policy.Decision.ALLOWED:
+        raise _denied(principal, action, decision.value if decision else "the key has no policy", names[0])
+
+
+def _denied(principal: IamPrincipal, action: str, reason: str, resource: str = "this resource") -> AccessDenied:
+    return AccessDenied(f"{principal.arn} is not authorized to perform {action} on {resource}.", reason=reason)

@@ -7,7 +7,7 @@ import asyncio
 import functools
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +35,7 @@ class Metadata:
     """What a client needs to know of an authorization server. The endpoints are http(s) URLs that `egress` may reach.
 
     `iss_parameter_supported`: every authorization response carries `iss` (RFC 9207 §3), so one without it is forged.
+    `public_only`: the endpoints must be called at public addresses, because the document stands at one.
     """
 
     issuer: str
@@ -44,6 +45,7 @@ class Metadata:
     introspection_endpoint: str | None = None
     userinfo_endpoint: str | None = None
     iss_parameter_supported: bool = False
+    public_only: bool = True
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class ServerMetadata:
         The administrator named the document, so its issuer is what it says, even where that differs from the URL
         (RFC 8414 §3.3 asks for equality because there the issuer was named): whoever controls the URL decides about
         the endpoints anyway, and every provider has a callback URL of its own, at which no other server's code arrives.
+        They decide about their own network, that is: a document from the internet leads into no allowed network, or it
+        would choose where the gateway sends its credentials, and whose answers it repeats.
 
         Many callers at once make one fetch. Without a usable document: raises Unavailable when the server does not
         answer, ValidationFailed when it may not be asked or its document cannot be used. Until ten seconds after such
@@ -130,7 +134,7 @@ class ServerMetadata:
         if answer.status != 200:
             raise _unusable("is not there", f"status {answer.status}")
         try:
-            return read(strictjson.loads(answer.body), url)
+            return replace(read(strictjson.loads(answer.body), url), public_only=not answer.inside)
         except ValueError as error:
             raise _unusable("cannot be used", str(error)) from None
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
 from identity_gateway.credential_providers import CredentialProviders
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.errors import NotFound, Unauthenticated, Unavailable, ValidationFailed
@@ -212,7 +212,7 @@ class Signals:
     ) -> None:
         await self._audit.record(
             Decided(
-                principal=f"vendor:{provider.vendor}" if decision == ALLOWED else "unknown",
+                principal=f"vendor:{provider.vendor}" if decision == ALLOWED else UNKNOWN,
                 action="ReceiveVendorSignal",
                 resource=self._realm.credential_provider_arn(CredentialKind.OAUTH2, provider.name),
                 decision=decision,

@@ -154,9 +154,12 @@ class Front:
         if operation.name not in SERVED:
             raise OperationNotServed(f"{operation.name} is not served by this gateway.")
         asked = operation.parse_input(match.labels, request.raw_query, request.headers, body)
-        name_resources = SERVED[operation.name].resources(self._stories)
-        resource = await self._admission.authorize(attempt, principal, lambda: name_resources(self._realm, asked))
-        story = SERVED[operation.name].story(self._stories)(asked)
+        served = SERVED[operation.name]
+        name_resources, demands = served.resources(self._stories), served.demands(self._realm, asked)
+        resource = await self._admission.authorize(
+            attempt, principal, lambda: name_resources(self._realm, asked), demands
+        )
+        story = served.story(self._stories)(asked)
         result = await self._admission.answer(attempt, principal, resource, story)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)

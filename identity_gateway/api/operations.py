@@ -7,7 +7,8 @@ answered with a clear error that names the operation.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from identity_gateway.admission import Vended
+from identity_gateway.admission import Demand, Recorded, Vended
+from identity_gateway.api import demands
 from identity_gateway.credential_providers import CredentialProviders, ProviderSettings
 from identity_gateway.grants import Grants
 from identity_gateway.model import CredentialKind, Document, Realm
@@ -17,8 +18,9 @@ from identity_gateway.tags import Tags
 from identity_gateway.token_vault import TokenVaults
 from identity_gateway.workload import Workloads
 
-Story = Callable[[Document], Awaitable[Document | Vended]]
+Story = Callable[[Document], Awaitable[Document | Vended | Recorded]]
 Resources = Callable[[Realm, Document], tuple[str, ...]]
+Demands = Callable[[Realm, Document], tuple[Demand, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ class Stories:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How one operation is served."""
+    """How one operation is served: by which story, and what its caller must be allowed, here and at other services."""
 
     story: Callable[[Stories], Story]
     resources: Callable[[Stories], Resources]
+    demands: Demands = demands.nothing
 
 
 def _always(resources: Resources) -> Callable[[Stories], Resources]:
@@ -119,18 +122,26 @@ SERVED: Mapping[str, Served] = {
     "TagResource": Served(lambda s: s.tags.tag_resource, _TAGGED),
     "UntagResource": Served(lambda s: s.tags.untag_resource, _TAGGED),
     "ListTagsForResource": Served(lambda s: s.tags.list_tags_for_resource, _TAGGED),
-    "CreateOauth2CredentialProvider": Served(lambda s: s.providers.create_oauth2_credential_provider, _OAUTH2),
+    "CreateOauth2CredentialProvider": Served(
+        lambda s: s.providers.create_oauth2_credential_provider, _OAUTH2, demands.of_provider
+    ),
     "GetOauth2CredentialProvider": Served(lambda s: s.providers.get_oauth2_credential_provider, _OAUTH2),
-    "UpdateOauth2CredentialProvider": Served(lambda s: s.providers.update_oauth2_credential_provider, _OAUTH2),
+    "UpdateOauth2CredentialProvider": Served(
+        lambda s: s.providers.update_oauth2_credential_provider, _OAUTH2, demands.of_provider
+    ),
     "DeleteOauth2CredentialProvider": Served(lambda s: s.providers.delete_oauth2_credential_provider, _OAUTH2),
     "ListOauth2CredentialProviders": Served(lambda s: s.providers.list_oauth2_credential_providers, _VAULT),
-    "CreateApiKeyCredentialProvider": Served(lambda s: s.providers.create_api_key_credential_provider, _API_KEY),
+    "CreateApiKeyCredentialProvider": Served(
+        lambda s: s.providers.create_api_key_credential_provider, _API_KEY, demands.of_provider
+    ),
     "GetApiKeyCredentialProvider": Served(lambda s: s.providers.get_api_key_credential_provider, _API_KEY),
-    "UpdateApiKeyCredentialProvider": Served(lambda s: s.providers.update_api_key_credential_provider, _API_KEY),
+    "UpdateApiKeyCredentialProvider": Served(
+        lambda s: s.providers.update_api_key_credential_provider, _API_KEY, demands.of_provider
+    ),
     "DeleteApiKeyCredentialProvider": Served(lambda s: s.providers.delete_api_key_credential_provider, _API_KEY),
     "ListApiKeyCredentialProviders": Served(lambda s: s.providers.list_api_key_credential_providers, _VAULT),
     "GetTokenVault": Served(lambda s: s.vaults.get_token_vault, _VAULT),
-    "SetTokenVaultCMK": Served(lambda s: s.vaults.set_token_vault_cmk, _VAULT),
+    "SetTokenVaultCMK": Served(lambda s: s.vaults.set_token_vault_cmk, _VAULT, demands.of_vault_key),
     "ResetTokenVaultKeyMaterial": Served(lambda s: s.vaults.reset_token_vault_key_material, _VAULT),
     "GetResourceOauth2Token": Served(
         lambda s: s.outbound.get_resource_oauth2_token, lambda s: s.outbound.resources(CredentialKind.OAUTH2)

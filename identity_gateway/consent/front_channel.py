@@ -20,6 +20,7 @@ from identity_gateway.protocol.oauth2 import Client, Requested, authorization_ur
 
 _BROWSER_SECRET = 43
 _VENDOR_WORDS = 300
+_MOST_SHOWN = 1000
 
 
 class ProblemKind(StrEnum):
@@ -54,7 +55,10 @@ class Cookie:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the page asks. `schemes` are those that the way from the button may lead through, in CSP's form."""
+    """What the page asks. `schemes` are those that the way from the button may lead through, in CSP's form.
+
+    `also` are the other words of the agent that the vendor is sent, with their values: they may ask for rights, too.
+    """
 
     agent: str
     vendor: str
@@ -63,6 +67,7 @@ class Question:
     user_issuer: str
     account: str
     scopes: tuple[str, ...]
+    also: tuple[tuple[str, str], ...]
     return_host: str
     minutes: int
     schemes: tuple[str, ...]
@@ -103,7 +108,7 @@ class FrontChannel:
 
     async def show(self, request_uri: str, cookies: Mapping[str, str]) -> Question | Problem:
         """Return what the link asks. Changes nothing, so that previews and prefetches do no harm."""
-        session = await self._sessions.find(request_uri)
+        session = await self._sessions.find_by_link(request_uri)
         if session is None:
             return Problem(ProblemKind.UNKNOWN)
         browser = self._browser(session, cookies)
@@ -120,7 +125,7 @@ class FrontChannel:
 
         The browser that opened the session may do so again (its Back button); every other one is refused.
         """
-        session = await self._sessions.find(request_uri)
+        session = await self._sessions.find_by_link(request_uri)
         if session is None:
             return Problem(ProblemKind.UNKNOWN)
         browser = self._browser(session, cookies)
@@ -157,18 +162,21 @@ class FrontChannel:
         session = await self._sessions.find(press.session_uri) if press else None
         if press is None or session is None:
             return Problem(ProblemKind.ORPHAN)
+        # The way back holds the session's id: it is for the browser that opened the session, whatever went wrong.
+        ours = await self._sessions.opened_by(session, self._browser(session, cookies)) is True
         if self._sessions.has_expired(session):
-            return self._problem(session, ProblemKind.EXPIRED, back=True)
+            return self._problem(session, ProblemKind.EXPIRED, back=ours)
         if provider_id != press.provider_id:
             ending = Ending(EndKind.WRONG_PROVIDER, "invalid_request", "The answer came to another provider's address.")
-        elif await self._sessions.opened_by(session, self._browser(session, cookies)) is not True:
+        elif not ours:
             ending = Ending(EndKind.OTHER_BROWSER, "other_browser", "The answer came from another browser.")
         else:
             answer = await self._read(session, press, pairs)
             if isinstance(answer, VendorAnswer):
                 return await self._answered(session, answer)
             ending = answer
-        return await self._failed(session, ending, source)
+        problem = await self._failed(session, ending, source)
+        return problem if ours else self._problem(session, ProblemKind(ending.kind.value))
 
     async def _read(self, session: Session, press: Press, pairs: Sequence[tuple[str, str]]) -> VendorAnswer | Ending:
         client = await self._client(session)
@@ -222,9 +230,12 @@ class FrontChannel:
         if provider is None:
             return EndKind.REMOVED
         try:
-            return await self._providers.client_of(provider), self._providers.callback_url(provider)
+            client = await self._providers.client_of(provider)
         except ValidationFailed:
             return EndKind.CHANGED
+        if client.recipient != session.recipient:
+            return EndKind.CHANGED
+        return client, self._providers.callback_url(provider)
 
     # --- Pages as values ---------------------------------------------------------------------------------------------
 
@@ -244,6 +255,7 @@ class FrontChannel:
             user_issuer=user_issuer,
             account=self._realm.account,
             scopes=asked_scopes(client, session),
+            also=also_sent(client, session),
             return_host=urlsplit(session.return_url).hostname or "",
             minutes=max(1, (self._sessions.remaining(session) - 30) // 60),
             schemes=tuple(sorted(schemes)),
@@ -295,6 +307,16 @@ def asked_scopes(client: Client, session: Session) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*requested.scopes, *rules.always, *named]))
 
 
+def also_sent(client: Client, session: Session) -> tuple[tuple[str, str], ...]:
+    """Return every parameter, resource and audience that the agent names, but parameters that are shown as scopes."""
+    rules, requested = client.descriptor.scopes, session.holder.requested
+    shown = {name for name in rules.sets if name != rules.parameter}
+    pairs = [(name, value) for name, value in requested.parameters.items() if name not in shown]
+    pairs += [("resource", each) for each in requested.resources]
+    pairs += [("audience", each) for each in requested.audiences]
+    return tuple((_visible(name), _visible(value)) for name, value in pairs)
+
+
 def back(session: Session, *, error: str = "", description: str = "") -> str:
     """Return the application's return URL with the outcome added to whatever query it has.
 
@@ -318,6 +340,16 @@ def clean(words: str) -> str:
     """Return a vendor's words on one line, printable, at most 300 characters."""
     spoken = "".join(character if character.isprintable() else " " for character in words[:_VENDOR_WORDS])
     return " ".join(spoken.split())
+
+
+def _visible(text: str) -> str:
+    """Return the text as it can be judged: characters that hide or turn others are replaced, and what is cut is told.
+
+    What follows a cut is seen by the vendor all the same.
+    """
+    cut, more = text[:_MOST_SHOWN], len(text) - _MOST_SHOWN
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in cut)
+    return f"{shown} [and {more} more characters]" if more > 0 else shown
 
 
 def _expired_back(session: Session) -> str:

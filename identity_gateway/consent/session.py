@@ -1,8 +1,11 @@
 """Authorization sessions: what is kept, for ten minutes, between «the user must consent» and «the consent is stored».
 
 Facts about a session that several requests may race for stand in entries of their own, so that one request wins:
-whose browser it is, what the vendor answered, who completes it, how it ended. Every entry is sealed with its place,
-and its key holds digests only: whoever reads the store learns neither ids nor codes. Decides nothing about users.
+whose browser it is, what the vendor answered, who completes it, how it ended. Entries that say something are sealed
+with their place; in the open stand that something happened (`answered`, `claimed`), how often (`begun`, `told`,
+`presses`), and the digest of the browser's secret. Keys hold digests only: whoever reads the store learns neither ids
+nor codes; whoever writes it can end a session or move it to another browser, but make none. Decides nothing about
+users.
 """
 
 import hmac
@@ -58,9 +61,16 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One consent that was asked for. `expires` in epoch seconds; `uri` is a secret of application and browser."""
+    """One consent that was asked for. `expires` in epoch seconds.
+
+    `uri` is a secret of the agent and of whoever comes back from the vendor: it completes the session. `link` is what
+    the user is given. Whoever merely holds the link does not learn from it what completes the session, and so cannot
+    be quicker than the browser of somebody else who agreed. `recipient` is who will be given the code
+    (`Client.recipient`): nobody else gets it, however the provider is changed meanwhile.
+    """
 
     uri: str = field(repr=False)
+    link: str = field(repr=False)
     holder: Holder
     vendor: str
     vendor_host: str
@@ -68,6 +78,7 @@ class Session:
     return_url: str = field(repr=False)
     custom_state: str | None = field(repr=False)
     expires: float
+    recipient: str
 
     @property
     def digest(self) -> str:
@@ -79,6 +90,7 @@ class Session:
         holder, requested = self.holder, self.holder.requested
         return {
             "uri": self.uri,
+            "link": self.link,
             "holder": {
                 "workload": holder.workload,
                 "since": holder.since.isoformat(),
@@ -96,6 +108,7 @@ class Session:
             "return_url": self.return_url,
             "custom_state": self.custom_state,
             "expires": self.expires,
+            "recipient": self.recipient,
         }
 
     @classmethod
@@ -109,6 +122,7 @@ class Session:
         vendor, vendor_host, vendor_scheme = document["vendor"]
         return cls(
             uri=document["uri"],
+            link=document["link"],
             holder=Holder(
                 holder["workload"],
                 datetime.fromisoformat(holder["since"]),
@@ -125,6 +139,7 @@ class Session:
             return_url=document["return_url"],
             custom_state=document["custom_state"],
             expires=document["expires"],
+            recipient=document["recipient"],
         )
 
 
@@ -166,12 +181,11 @@ class Sessions:
         self._clock = clock
 
     async def create(self, session: Session) -> None:
-        """Keep a new session."""
-        await self._ephemeral.put(
-            self._key("session", session.digest),
-            self._sealed("session", session.digest, session.to_json()),
-            ttl=self._rest(session),
-        )
+        """Keep a new session, and where its link leads."""
+        digest, link = session.digest, _digest(session.link)
+        for area, key, content in (("session", digest, session.to_json()), ("link", link, {"uri": session.uri})):
+            sealed = self._sealed(area, key, content)
+            await self._ephemeral.put(self._key(area, key), sealed, ttl=self._rest(session))
 
     async def find(self, uri: str) -> Session | None:
         """Return the session with this id, or None. One that `has_expired` may still be found."""
@@ -179,6 +193,11 @@ class Sessions:
             return None
         found = await self._get("session", _digest(uri))
         return Session.from_json(found) if found is not None else None
+
+    async def find_by_link(self, link: str) -> Session | None:
+        """Return the session that this link leads to, or None. One that `has_expired` may still be found."""
+        found = await self._get("link", _digest(link)) if _URI.fullmatch(link) else None
+        return await self.find(found["uri"]) if found is not None else None
 
     def has_expired(self, session: Session) -> bool:
         """Whether nothing can be done with the session any more."""

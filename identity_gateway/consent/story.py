@@ -18,11 +18,12 @@ from identity_gateway.audit import Audit
 from identity_gateway.authorization_server import AuthorizationServer
 from identity_gateway.consent.front_channel import FrontChannel, asked_scopes, clean, pkce_verifier, vendor_url
 from identity_gateway.consent.session import LIFETIME, Ending, EndKind, Session, Sessions, VendorAnswer, new_uri
-from identity_gateway.consent.trail import Trail
+from identity_gateway.consent.standing import Overtaken, changed, demand_standing
+from identity_gateway.consent.trail import Trail, details
 from identity_gateway.credential_providers import CredentialProviders
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.errors import AccessDenied, FieldError, NotFound, Throttled, Unavailable, ValidationFailed
-from identity_gateway.model import CredentialProvider, Document, Realm, User, user_text
+from identity_gateway.model import CredentialProvider, Document, Realm, User, user_text, user_words
 from identity_gateway.protocol.oauth2 import Answered, Client, Refused
 from identity_gateway.sealing import Sealer
 from identity_gateway.vault import Holder, Vault, lookup_of
@@ -112,6 +113,7 @@ class Consents:
             raise Throttled("This agent has begun too many consents for this user. Finish one, or wait ten minutes.")
         session = Session(
             uri=new_uri(),
+            link=new_uri(),
             holder=holder,
             vendor=client.descriptor.name,
             vendor_host=asked.hostname or "",
@@ -119,6 +121,7 @@ class Consents:
             return_url=return_url,
             custom_state=custom_state,
             expires=self._clock() + LIFETIME,
+            recipient=client.recipient,
         )
         await self._sessions.create(session)
         await self._trail.allowed(session, "begun")
@@ -145,11 +148,14 @@ class Consents:
             raise AccessDenied(_failure(session, ending), reason=f"consent failed: {ending.kind.value}")
         return Status(SessionState.FAILED, code=ending.code, description=ending.description)
 
-    async def complete(self, session_uri: str, user: User) -> None:
+    async def complete(self, session_uri: str, user: User) -> Document:
         """CompleteResourceTokenAuth: exchange the code and store the grant, if this is the user who began.
 
+        Returns whose consent it was and for what, for the record of who completed it.
         Raises AccessDenied when there is nothing to complete, or the user is another one: then the session is over and
-        the code is never used. Raises ValidationFailed (`VendorError`) with the vendor's words when it refuses.
+        the code is never used. Raises ValidationFailed (`VendorError`) with the vendor's words when it refuses,
+        ValidationFailed and nothing is stored when provider or agent were changed or deleted meanwhile, and Unavailable
+        when a store or the key service is down: mostly nothing was spent then, and it can be asked again.
         """
         session = await self._sessions.find(session_uri)
         if session is None or self._sessions.has_expired(session):
@@ -160,6 +166,7 @@ class Consents:
             await self._refuse_other(session, user)
         if not await self._sessions.has_code(session):
             raise AccessDenied(_INVALID, reason="the vendor has not answered, or another call completes the session")
+        await self._vault.check_keys()  # what can be repeated fails before the code is taken
         answer = await self._sessions.claim(session)
         if answer is None:
             raise AccessDenied(_INVALID, reason="another call completes the session")
@@ -172,6 +179,7 @@ class Consents:
             await self._sessions.end(session, Ending(EndKind.COMPLETED))
         except Unavailable as error:  # the grant is there, and that is what counts: the poller asks once more
             _log.warning("a completed consent could not be marked so", reason=error.reason)
+        return details(session)
 
     # --- Completing --------------------------------------------------------------------------------------------------
 
@@ -179,14 +187,17 @@ class Consents:
         """Burn the session: what somebody else consented to must never become this user's, nor the other way round."""
         if await self._sessions.burn(session):
             await self._sessions.end(session, _OTHER_USER)
-            await self._trail.denied(session, "refused: wrong_user", completedAs=user_text(user))
+            await self._trail.denied(session, "refused: wrong_user", completedAs=user_words(user))
         raise AccessDenied(_INVALID, reason="the user is not the one who began")
 
     async def _exchange(self, session: Session, answer: VendorAnswer) -> None:
         provider = await self._providers.by_id(session.holder.provider_id)
         if provider is None:
             raise NotFound(f"The credential provider {session.holder.provider} was deleted.")
+        # From here on it is this client, whatever becomes of the provider: the code goes to whoever gave it.
         client = (await self._providers.client_of(provider)).with_variables(answer.variables)
+        if client.recipient != session.recipient:
+            raise changed(session)
         began = self._clock()
         answered = await self._server.exchange_code(
             client,
@@ -207,6 +218,8 @@ class Consents:
             began=began,
             refresh_lifetime=described.refresh.policy.lifetime,
             supersedes=described.reconsent_supersedes,
+            recipient=client.recipient,
+            demand=lambda transaction: demand_standing(transaction, self._account, session, self._providers),
         )
 
     async def _identified(self, session: Session, client: Client, answered: Answered) -> Answered:
@@ -232,9 +245,9 @@ class Consents:
         granted: set[str] = set()
         for credential in answered.credentials:
             granted |= asked if credential.scopes is None else {*credential.scopes}
-        details: Document = {"granted": sorted(granted)}
+        found: Document = {"granted": sorted(granted)}
         if client.descriptor.scopes.compare:
-            details |= {"missing": sorted(asked - granted), "extra": sorted(granted - asked)}
+            found |= {"missing": sorted(asked - granted), "extra": sorted(granted - asked)}
         for credential in answered.credentials:
             subject = credential.subject or answered.subject
             before = await self._vault.find(session.holder, credential.part)
@@ -243,13 +256,15 @@ class Consents:
                 _log.warning(
                     "consent by another account than before", provider=session.holder.provider, part=before.part
                 )
-                details["otherVendorAccount"] = True
-        return details
+                found["otherVendorAccount"] = True
+        return found
 
     async def _fail(self, session: Session, error: Exception) -> None:
         ending = Ending(EndKind.NOT_KEPT, "server_error", "The gateway could not finish.")
         if isinstance(error, _VendorRefused):
             ending = Ending(EndKind.VENDOR_ERROR, error.vendor_code, error.vendor_description)
+        elif isinstance(error, Overtaken):
+            ending = error.ending
         await self._sessions.end(session, ending)
         await self._trail.denied(session, f"refused: {ending.kind.value}", error=ending.code)
 
@@ -260,7 +275,7 @@ class Consents:
         return hmac.compare_digest(mine, theirs)
 
     def _link(self, session: Session) -> str:
-        return f"{self._base_url}/identities/oauth2/authorize?request_uri={quote(session.uri, safe='')}"
+        return f"{self._base_url}/identities/oauth2/authorize?request_uri={quote(session.link, safe='')}"
 
 
 _OTHER_USER = Ending(EndKind.WRONG_USER, "wrong_user", "Another user came back than the one who began.")

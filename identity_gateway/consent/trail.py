@@ -4,7 +4,7 @@ from typing import Any
 
 from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
 from identity_gateway.consent.session import Session
-from identity_gateway.model import CredentialKind, Realm, user_text
+from identity_gateway.model import CredentialKind, Document, Realm, user_words
 
 
 class Trail:
@@ -22,7 +22,7 @@ class Trail:
         """Return once it is on record that the consent came to nothing."""
         await self._keep(session, DENIED, reason, source, details)
 
-    async def _keep(self, session: Session, decision: str, reason: str, source: str, details: dict[str, Any]) -> None:
+    async def _keep(self, session: Session, decision: str, reason: str, source: str, more: Document) -> None:
         holder = session.holder
         await self._audit.record(
             Decided(
@@ -32,14 +32,19 @@ class Trail:
                 decision=decision,
                 reason=reason,
                 source=source,
-                details={
-                    "user": user_text(holder.user),
-                    "workload": holder.workload,
-                    "provider": holder.provider,
-                    "providerId": holder.provider_id,
-                    "scopes": list(holder.requested.scopes),
-                    "session": session.digest[:16],
-                    **details,
-                },
+                details={**details(session), **more},
             )
         )
+
+
+def details(session: Session) -> Document:
+    """Return whose consent it is, and what was asked for: what every record of it says."""
+    holder = session.holder
+    return {
+        "user": user_words(holder.user),
+        "workload": holder.workload,
+        "provider": holder.provider,
+        "providerId": holder.provider_id,
+        "scopes": list(holder.requested.scopes),
+        "session": session.digest[:16],
+    }

@@ -7,6 +7,6 @@ AWS has no words for.
 
 from identity_gateway.credential_providers.control import CredentialProviders
 from identity_gateway.credential_providers.settings import WEBHOOKS, ProviderSettings
-from identity_gateway.credential_providers.sources import place_of
+from identity_gateway.credential_providers.sources import arn_of_secret, place_of
 
-__all__ = ["WEBHOOKS", "CredentialProviders", "ProviderSettings", "place_of"]
+__all__ = ["WEBHOOKS", "CredentialProviders", "ProviderSettings", "arn_of_secret", "place_of"]

@@ -14,11 +14,12 @@ from identity_gateway.credential_providers.configuration import (
     method_of,
     variables_of,
 )
+from identity_gateway.credential_providers.recipient import recipient_of
 from identity_gateway.credential_providers.sources import CLIENT_SECRET, algorithm_of
 from identity_gateway.errors import ValidationFailed
 from identity_gateway.model import CredentialProvider, Document, Secret
 from identity_gateway.protocol.descriptor import PLACEHOLDER, Authentication, Descriptor
-from identity_gateway.protocol.oauth2.model import Client, PrivateKeyJwt, SigningAlgorithm
+from identity_gateway.protocol.oauth2 import Client, PrivateKeyJwt, SigningAlgorithm, described_elsewhere
 from identity_gateway.server_metadata import Metadata
 
 PRIVATE_KEY = "private_key"  # what `private_key_jwt` signs with, by the name that descriptors use
@@ -51,6 +52,10 @@ def build(
     if metadata is not None:
         endpoints, issuer = _published(metadata), metadata.issuer
         descriptor = _with_iss(descriptor) if metadata.iss_parameter_supported else descriptor
+    if (
+        described_elsewhere(descriptor.token.url) is not None
+    ):  # it describes a protocol: people know the provider's name
+        descriptor = descriptor.model_copy(update={"name": provider.name})
     variables = variables_of(descriptor, members, provider.settings["variables"], issuer)
     _demand(descriptor, variables, endpoints, provider.name)
     others = dict(secrets)
@@ -72,6 +77,8 @@ def build(
         secrets=others,
         issuer=issuer,
         private_key_jwt=_signing(members, others) if signs else None,
+        public_only=metadata is not None and metadata.public_only,
+        recipient=recipient_of(provider, descriptor),
     )
 
 

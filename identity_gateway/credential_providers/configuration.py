@@ -103,6 +103,8 @@ def variables_of(
 ) -> dict[str, str]:
     """Return the descriptor's variables from operator, issuer and tenant that have a value or a default.
 
+    Those of callers are among them where the operator has set them, without their default: what is not set, the caller
+    says. What is set is not theirs to replace.
     An issuer loses its slash at the end, because a descriptor writes the one that follows. Where the descriptor says
     how the token endpoint ends (`from`), what stands before that counts: an issuer is not always where endpoints are.
     Not checked: the form of what was given. A default never takes the place of a value that has another one.
@@ -112,11 +114,11 @@ def variables_of(
         value: str | None
         if variable.source == "issuer":
             value = _base_of(variable, members) or (issuer or "").rstrip("/")
-        elif variable.source in {"tenant", "operator"}:
+        elif variable.source in {"tenant", "operator", "caller"}:
             value = members.get("tenantId") if variable.source == "tenant" else operator.get(name)
         else:
             continue
-        value = value or variable.default
+        value = value or (None if variable.source == "caller" else variable.default)
         if value is not None:
             found[name] = value
     return found

@@ -10,6 +10,7 @@ from dataclasses import replace
 from identity_gateway.catalog import Catalog
 from identity_gateway.credential_providers import clients, configuration
 from identity_gateway.credential_providers.configuration import INPUT, ON_BEHALF_OF, Registered
+from identity_gateway.credential_providers.recipient import recipient_of
 from identity_gateway.credential_providers.register import Register
 from identity_gateway.credential_providers.sources import (
     API_KEY,
@@ -27,13 +28,14 @@ from identity_gateway.errors import FieldError, ValidationFailed
 from identity_gateway.external_secrets import SecretsManager
 from identity_gateway.model import CredentialKind, CredentialProvider, Document, Realm, Secret
 from identity_gateway.paging import Paging
-from identity_gateway.protocol.descriptor import Descriptor
+from identity_gateway.protocol.descriptor import Descriptor, Signals
 from identity_gateway.protocol.oauth2 import Client
 from identity_gateway.records import Records
 from identity_gateway.server_metadata import ServerMetadata
 
 READY = "READY"
 
+_SETTABLE = frozenset({"operator", "caller"})
 _OAUTH2_PAGE = 20
 _API_KEY_PAGE = 100
 _API_KEY_NAMES = SourceNames("apiKey", "apiKeySecretConfig", "apiKeySecretSource")
@@ -55,7 +57,7 @@ class CredentialProviders:
         base_url: str,
         clock: Callable[[], float],
     ) -> None:
-        self._register = Register(records, paging, realm, clock=clock)
+        self._register = Register(records, paging, realm, recipient_of=self.recipient_of, clock=clock)
         self._sealed = SealedSecrets(envelope)
         self._catalog = catalog
         self._secrets_manager = secrets_manager
@@ -87,8 +89,9 @@ class CredentialProviders:
     async def update_oauth2_credential_provider(self, asked: Document) -> Document:
         """UpdateOauth2CredentialProvider: replaces the whole configuration; what `set_…` has set stays.
 
-        Id, and so callback URL and grants, stay as well. AWS does not say whether the vendor may change; here it may
-        not, because the grants are the old vendor's.
+        Id, and so callback URL and grants, stay as well; but when another client or server would receive their tokens,
+        grants wait for a new consent, and consents under way come to nothing. AWS does not say whether the vendor may
+        change; here it may not, because the grants are the old vendor's.
         """
         vendor = asked["credentialProviderVendor"]
         registered = configuration.check(self._known(vendor), asked[INPUT])
@@ -149,35 +152,44 @@ class CredentialProviders:
 
     # --- What AWS has no operation for --------------------------------------------------------------------------------
 
-    async def set_secrets(self, name: str, secrets: Mapping[str, str | None]) -> CredentialProvider:
-        """Set secrets of the descriptor's `[client.secrets]`; None removes one. The others stay.
+    async def set_settings(
+        self, name: str, *, variables: Mapping[str, str | None], secrets: Mapping[str, str | None]
+    ) -> CredentialProvider:
+        """Set variables that the descriptor leaves to the operator and secrets of its `[client.secrets]`, or neither.
 
-        Raises NotFound, and ValidationFailed for a name that the vendor does not have, or a key that cannot sign.
+        A variable that it leaves to callers may be set, too: then they cannot choose it any more. None removes one;
+        the others stay. Changed variables lead elsewhere, so that grants wait for a new consent. Raises NotFound, and
+        ValidationFailed for a name that the vendor does not have, a value of another form, or a key that cannot sign.
         """
 
         async def change(found: CredentialProvider) -> CredentialProvider:
             descriptor = self._known(found.vendor)
-            refuse(_faults_of_secrets(descriptor, secrets))
-            present = await self._sealed.open(found)
-            present |= {key: Secret(value) for key, value in secrets.items() if value}
-            kept = {key: secret for key, secret in present.items() if secrets.get(key, secret) is not None}
-            return await self._sealed.put(found, kept)
+            refuse(_faults_of_variables(descriptor, variables) + _faults_of_secrets(descriptor, secrets))
+            if variables:
+                wanted = {**found.settings["variables"], **variables}
+                kept = {key: value for key, value in wanted.items() if value is not None}
+                found = replace(found, settings=found.settings | {"variables": kept})
+            return await self._with_secrets(found, secrets) if secrets else found
 
         return await self._register.change(CredentialKind.OAUTH2, name, change)
+
+    async def set_secrets(self, name: str, secrets: Mapping[str, str | None]) -> CredentialProvider:
+        """Set secrets alone; see `set_settings`."""
+        return await self.set_settings(name, variables={}, secrets=secrets)
 
     async def set_variables(self, name: str, variables: Mapping[str, str | None]) -> CredentialProvider:
-        """Set variables that the descriptor leaves to the operator; None removes one. The others stay.
+        """Set variables alone; see `set_settings`."""
+        return await self.set_settings(name, variables=variables, secrets={})
 
-        Raises NotFound, and ValidationFailed for a name that the vendor does not have, or a value of another form.
+    async def signals_of(self, provider: CredentialProvider) -> tuple[Signals, Secret | None] | None:
+        """Return how the vendor signs its webhooks, and the secret for it if it was set; None: it sends none.
+
+        Asks nobody: a webhook must not wait for the vendor's metadata. Raises Unavailable when the key service is down.
         """
-
-        async def change(found: CredentialProvider) -> CredentialProvider:
-            refuse(_faults_of_variables(self._known(found.vendor), variables))
-            wanted = {**found.settings["variables"], **variables}
-            kept = {key: value for key, value in wanted.items() if value is not None}
-            return replace(found, settings=found.settings | {"variables": kept})
-
-        return await self._register.change(CredentialKind.OAUTH2, name, change)
+        descriptor = self._catalog.get(provider.vendor)
+        if descriptor is None or descriptor.signals is None:
+            return None
+        return descriptor.signals, (await self._sealed.open(provider)).get(descriptor.signals.signature.secret)
 
     async def oauth2(self, name: str) -> CredentialProvider:
         """Return the OAuth2 provider of this name. Raises NotFound."""
@@ -206,6 +218,12 @@ class CredentialProviders:
         if found.external is not None:
             return found, await self._external(found.external)
         return found, (await self._sealed.open(found))[API_KEY]
+
+    def recipient_of(self, provider: CredentialProvider) -> str:
+        """Return what stands for client and server of an OAuth2 provider (`Client.recipient`); "" for an API key."""
+        if provider.kind != CredentialKind.OAUTH2.value:
+            return ""
+        return recipient_of(provider, self._catalog.get(provider.vendor))
 
     def callback_url(self, provider: CredentialProvider) -> str:
         """Return the redirect URI to register at the vendor: one for each provider, so that no code goes astray."""
@@ -237,6 +255,12 @@ class CredentialProviders:
             name: secret for name, secret in (await self._sealed.remaining(found)).items() if name != CLIENT_SECRET
         }
         return await self._sealed.put(moved, others | _named(CLIENT_SECRET, source))
+
+    async def _with_secrets(self, found: CredentialProvider, secrets: Mapping[str, str | None]) -> CredentialProvider:
+        present = await self._sealed.open(found)
+        present |= {key: Secret(value) for key, value in secrets.items() if value}
+        kept = {key: secret for key, secret in present.items() if secrets.get(key, secret) is not None}
+        return await self._sealed.put(found, kept)
 
     async def _external(self, reference: Document) -> Secret:
         return await self._secrets_manager.get(reference["secretId"], reference["jsonKey"])
@@ -301,7 +325,7 @@ def _faults_of_secrets(descriptor: Descriptor, secrets: Mapping[str, str | None]
 
 
 def _faults_of_variables(descriptor: Descriptor, variables: Mapping[str, str | None]) -> list[FieldError]:
-    known = {name: each for name, each in descriptor.variables.items() if each.source == "operator"}
+    known = {name: each for name, each in descriptor.variables.items() if each.source in _SETTABLE}
     return [
         FieldError(name, f"is no setting of {descriptor.name}; it has: {', '.join(known) or 'none'}")
         for name in variables

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import structlog
+
 from identity_gateway.credential_providers.sources import Source
 from identity_gateway.errors import Conflict, NotFound
 from identity_gateway.model import CredentialKind, CredentialProvider, Document, Grant, Realm
@@ -15,16 +17,28 @@ from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
 from identity_gateway.records.races import settled
 from identity_gateway.tags import drop_tags, put_tags
+from identity_gateway.vault import PROVIDER_CHANGED, end_all
 
 Change = Callable[[CredentialProvider], Awaitable[CredentialProvider]]
 
 _ATTEMPTS = 10
 
+_log = structlog.get_logger()
+
 
 class Register:
-    """The credential providers of one account."""
+    """The credential providers of one account. `recipient_of` says who receives what a provider sends."""
 
-    def __init__(self, records: Records, paging: Paging, realm: Realm, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        records: Records,
+        paging: Paging,
+        realm: Realm,
+        *,
+        recipient_of: Callable[[CredentialProvider], str],
+        clock: Callable[[], float],
+    ) -> None:
+        self._recipient_of = recipient_of
         self._records = records
         self._paging = paging
         self._realm = realm
@@ -96,6 +110,8 @@ class Register:
     async def change(self, kind: CredentialKind, name: str, change: Change) -> CredentialProvider:
         """Replace the provider by what `change` makes of it, and return it. Raises NotFound, and Conflict.
 
+        When another client or server receives the tokens from now on, every grant waits for a new consent.
+
         `change` runs outside of the transaction, because it seals, which may ask a key service; and again when another
         request was quicker.
         """
@@ -106,10 +122,19 @@ class Register:
                 async with self._records.write() as transaction:
                     if (await self._in(transaction, kind, name)).id != found.id:
                         raise Stale  # a namesake: its first revision looks like that of the other
-                    return await transaction.update(wanted)
+                    changed = await transaction.update(wanted)
+                    ended = await self._end_grants(transaction, found, changed)
             except Stale:
                 continue
+            if ended:
+                _log.warning("grants_need_consent", provider=name, grants=ended, reason=PROVIDER_CHANGED)
+            return changed
         raise Conflict("The credential provider is being changed by other requests. Try again.")
+
+    async def _end_grants(self, transaction: Transaction, before: CredentialProvider, after: CredentialProvider) -> int:
+        if self._recipient_of(before) == self._recipient_of(after):
+            return 0
+        return await end_all(transaction, after.account, after.id, after.updated_at)
 
     async def delete(self, kind: CredentialKind, name: str) -> None:
         """Delete the provider with its tags and with every grant that was given through it. Raises NotFound.

@@ -98,11 +98,19 @@ def secret_arn(realm: Realm, provider: CredentialProvider, word: str) -> str:
 
     A MANAGED secret has the name that AWS gives it. There is no Secrets Manager behind it, and nothing to read there.
     """
-    prefix = f"arn:{realm.partition}:secretsmanager:{realm.region}:{realm.account}:secret:"
     if provider.external is None:
-        return f"{prefix}bedrock-agentcore-identity!default/{word}/{provider.name}"
-    named = str(provider.external["secretId"])
-    return named if named.startswith("arn:") else prefix + named
+        return arn_of_secret(realm, f"bedrock-agentcore-identity!default/{word}/{provider.name}")
+    return arn_of_secret(realm, provider.external["secretId"])
+
+
+def arn_of_secret(realm: Realm, secret_id: str) -> str:
+    """Return the ARN that a `secretId` means: it is one, or a name in the account and region of this gateway.
+
+    Of a name only so much is known: the six characters that AWS adds to it are missing.
+    """
+    if secret_id.startswith("arn:"):
+        return secret_id
+    return f"arn:{realm.partition}:secretsmanager:{realm.region}:{realm.account}:secret:{secret_id}"
 
 
 class SealedSecrets:

@@ -20,7 +20,7 @@ from identity_gateway.model import Grant, GrantState, user_from_text
 from identity_gateway.protocol.descriptor import Revoke
 from identity_gateway.protocol.oauth2 import Answered, Client, Refused, described_elsewhere
 from identity_gateway.records import Stale
-from identity_gateway.vault import SUPERSEDED, Tokens, Vault, consented_at
+from identity_gateway.vault import PROVIDER_CHANGED, SUPERSEDED, Tokens, Vault, consented_at, may_be_sent
 
 PENDING = "vendor_revocation_pending"
 """The reason of a grant that no agent gets any more and that the vendor has not taken back yet."""
@@ -161,6 +161,8 @@ class Revocation:
             client = (await self._providers.client_of(provider)).with_variables(tokens.variables)
         except (Unavailable, ValidationFailed) as error:
             return grant, AtVendor("FAILED", code=error.code, description=error.message, detail=error.message)
+        if before.reason == PROVIDER_CHANGED or not may_be_sent(grant, client.recipient):
+            return grant, AtVendor("NOT_SUPPORTED", detail="the provider was changed: take it back where it was given")
         if before.reason == SUPERSEDED and client.descriptor.reconsent_supersedes:
             return grant, AtVendor("REVOKED", detail="a later consent of the same user had ended it at the vendor")
         ways = [entry for entry in client.descriptor.revoke if _is_there(client, entry.url)]
@@ -277,6 +279,8 @@ class Revocation:
             siblings = [each for each in await self._of_provider(grant) if each.id != grant.id and each.sealed]
         ended = []
         for each in siblings:
+            if not may_be_sent(each, client.recipient):
+                continue
             try:
                 tokens = await self._vault.open(each)
                 lives = await self._server.introspect(client.with_variables(tokens.variables), tokens.access)

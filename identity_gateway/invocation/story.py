@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from identity_gateway import telemetry
-from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
 from identity_gateway.errors import Conflict, GatewayError, NotFound
 from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation.forwarding import Answer, Forwarding
@@ -74,7 +74,7 @@ class Invocations:
             details["version"] = route.version
         if proven is not None and isinstance(proven.user, NamedUser):
             details["userId"] = proven.user.id
-        principal = proven.principal if proven else "unknown"
+        principal = proven.principal if proven else UNKNOWN
         decided = Decided(
             principal, "InvokeAgentRuntime", resource, decision, reason, call.request_id, call.source, details
         )

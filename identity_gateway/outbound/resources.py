@@ -12,7 +12,7 @@ from hashlib import sha256
 from secrets import compare_digest
 from typing import Any
 
-from identity_gateway.admission import Vended
+from identity_gateway.admission import Recorded, Vended
 from identity_gateway.authorization_server import AuthorizationServer
 from identity_gateway.consent import Consents, SessionState
 from identity_gateway.credential_providers import CredentialProviders
@@ -122,10 +122,11 @@ class Outbound:
         }
         return Vended({"apiKey": key.reveal()}, details)
 
-    async def complete_resource_token_auth(self, asked: Document) -> Document:
+    async def complete_resource_token_auth(self, asked: Document) -> Recorded:
         """CompleteResourceTokenAuth: the application says which user came back from the vendor.
 
         Compared is the user (issuer and subject, or the id), not the token that proves it (AWS compares the token).
+        The consent's own records name the agent; the one that is made of this answer names the key that completed it.
         """
         identifier = asked["userIdentifier"]
         if "userToken" in identifier:
@@ -135,8 +136,7 @@ class Outbound:
                 raise AccessDenied("Invalid or expired session", reason=f"user token: {error.reason}") from None
         else:
             user = NamedUser(identifier["userId"])
-        await self._consents.complete(asked["sessionUri"], user)
-        return {}
+        return Recorded({}, await self._consents.complete(asked["sessionUri"], user), "completed")
 
     # --- For a user, by consent ---------------------------------------------------------------------------------------
 

@@ -65,6 +65,13 @@ class Policy:
         decisions = [self.decide(action, resource) for resource in resources] or [Decision.NOT_ALLOWED]
         return next((decision for decision in decisions if decision is not Decision.ALLOWED), Decision.ALLOWED)
 
+    def decide_any(self, action: str, names: Iterable[str]) -> Decision:
+        """Decide one action on one resource of several names: a denial of any counts, then an allowance of any."""
+        decisions = {self.decide(action, name) for name in names}
+        if Decision.EXPLICITLY_DENIED in decisions:
+            return Decision.EXPLICITLY_DENIED
+        return Decision.ALLOWED if Decision.ALLOWED in decisions else Decision.NOT_ALLOWED
+
 
 def parse(document: Any) -> Policy:
     """Compile a policy document. Raises ValueError that names every fault."""

@@ -17,7 +17,10 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class ConsentNeeded:
-    """The user must consent. `reason`: revoked, expired, lost_rotation, superseded or scope (with those `needed`)."""
+    """The user must consent.
+
+    `reason`: revoked, expired, lost_rotation, superseded, provider_changed, or scope (with those `needed`).
+    """
 
     reason: str
     detail: str = ""

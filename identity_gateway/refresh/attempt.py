@@ -5,7 +5,7 @@ instead of a verdict. The refresh token is sent once; again only within the leew
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -94,6 +94,8 @@ class Attempts:
         code = await self._breaker.misconfiguration(case.grant)
         if code is not None:
             return self._meanwhile(case, case.grant, Misconfigured(Refused("operator_config", code)))
+        # Now, because a key service that goes away during the call must not cost the tokens that the vendor gives.
+        prepared = await self._vault.prepare_rotation(case.grant)
         begun = await self._begin(case)
         if begun is None:
             return 0.0
@@ -109,7 +111,7 @@ class Attempts:
         rotation = self._rotation(begun, answer, began, case.policy)
         if rotation is None:
             return await self._refused(case, begun, Refused("ambiguous", "unusable_answer"))
-        landed = await self._landing.land(begun, case.tokens, rotation)
+        landed = await self._landing.land(begun, case.tokens, replace(rotation, prepared=prepared))
         await self._breaker.lives(begun)
         return 0.0 if landed is None else landed
 
@@ -205,7 +207,8 @@ class Attempts:
             return 0.0
         if await self._breaker.holds(begun):
             pause = decision.back_off(begun.failures, self._jitter())
-            return await self._later(case, begun, refused, pause, RetryLater(pause, refused))
+            disbelieved = RetryLater(pause, replace(refused, outcome="transient"))
+            return await self._later(case, begun, refused, pause, disbelieved)
         reason = self._cause(case, begun)
         changed = await self._change(begun, GrantState.NEEDS_CONSENT, reason, {"failures": 0})
         if changed is None:

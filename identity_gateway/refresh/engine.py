@@ -24,7 +24,7 @@ from identity_gateway.refresh.attempt import Attempts, Case, Refreshes
 from identity_gateway.refresh.breaker import Breaker
 from identity_gateway.refresh.decision import FORCED_EVERY, LEASE_SECONDS, Decision, Step
 from identity_gateway.refresh.landing import Landing
-from identity_gateway.vault import Tokens, Vault
+from identity_gateway.vault import PROVIDER_CHANGED, Tokens, Vault, is_over, may_be_sent
 
 PATIENCE = 20.0
 """Seconds that a caller waits for somebody else's refresh."""
@@ -75,10 +75,10 @@ class Refreshing:
         """
         for _ in range(_TRIES):
             held = self._landing.held(grant)
-            if held is not None and self._is_good(held, rejected):
+            if held is not None and self._is_good(held, rejected) and not _is_lost(grant, client):
                 return held
-            verdict = _closed(grant, self._clock())
-            if verdict is not None and not _may_have_landed(grant):
+            verdict = _closed(grant, client, self._clock())
+            if verdict is not None and not _may_have_landed(grant, client):
                 return verdict
             ready = None if verdict is not None else await self._at_once(grant, client, rejected)
             generation, found = (grant.generation, ready) if ready else await self._join(grant, client, rejected)
@@ -124,7 +124,7 @@ class Refreshing:
             fault = None
         except Unavailable as error:
             fault = error
-        if _closed(grant, self._clock()) is None:
+        if _closed(grant, client, self._clock()) is None:
             case = await self._case(grant, client, rejected)
             if self._decide(case).trusted:
                 return grant.generation, Usable(grant, case.tokens)
@@ -166,8 +166,8 @@ class Refreshing:
 
     async def _look(self, grant: Grant, client: Client, rejected: str | None, *, sure: bool) -> Fresh | float | None:
         """Do what is to be done. Seconds: read the grant again after them. None: wait for somebody else."""
-        verdict = _closed(grant, self._clock())
-        if verdict is not None and not _may_have_landed(grant):
+        verdict = _closed(grant, client, self._clock())
+        if verdict is not None and not _may_have_landed(grant, client):
             return verdict
         case = await self._case(grant, client, rejected)
         if case.was_sent or verdict is not None:
@@ -247,8 +247,15 @@ class Refreshing:
         return same or self._vault.fingerprints.matches(rejected, tokens.access)
 
 
-def _closed(grant: Grant, now: float) -> Fresh | None:
+def _is_lost(grant: Grant, client: Client) -> bool:
+    """Whether nothing that is still in the air brings the grant back, because it was ended or is another server's."""
+    return is_over(grant) or not may_be_sent(grant, client.recipient)
+
+
+def _closed(grant: Grant, client: Client, now: float) -> Fresh | None:
     """Return the verdict on a grant that is not refreshed as it stands."""
+    if not may_be_sent(grant, client.recipient):
+        return ConsentNeeded(PROVIDER_CHANGED)
     match grant.state:
         case GrantState.ACTIVE:
             return None
@@ -260,9 +267,10 @@ def _closed(grant: Grant, now: float) -> Fresh | None:
     return ConsentNeeded("revoked")
 
 
-def _may_have_landed(grant: Grant) -> bool:
+def _may_have_landed(grant: Grant, client: Client) -> bool:
     """Whether a process may have spilled what would bring this grant back."""
-    return grant.state == GrantState.NEEDS_CONSENT and grant.reason == "lost_rotation"
+    lost = grant.state == GrantState.NEEDS_CONSENT and grant.reason == "lost_rotation"
+    return lost and not _is_lost(grant, client)
 
 
 def _later(grant: Grant, after: float) -> Fresh:

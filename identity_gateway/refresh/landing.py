@@ -20,10 +20,10 @@ from identity_gateway.protocol.oauth2 import Credential
 from identity_gateway.records import Stale
 from identity_gateway.refresh.answers import Usable
 from identity_gateway.refresh.decision import is_alive
-from identity_gateway.vault import Tokens, Vault
+from identity_gateway.vault import Prepared, Tokens, Vault
 
 SPILL_SECONDS = 86400.0
-_NAME = "rotation"
+
 _FIRST_PAUSE = 0.5
 _LAST_PAUSE = 30.0
 
@@ -32,13 +32,17 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """What a refresh gave, and when its call began. `refresh_lifetime` counts when the credential does not say."""
+    """What a refresh gave, and when its call began. `refresh_lifetime` counts when the credential does not say.
+
+    `prepared` keeps it without a key service; what was spilled already has none.
+    """
 
     credential: Credential
     began: float
     variables: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict, repr=False)
     refresh_lifetime: float | None = None
+    prepared: Prepared | None = None
 
 
 class Landing:
@@ -69,7 +73,7 @@ class Landing:
         """Return what a refresh of this generation gave, if somebody could not store it any more."""
         with contextlib.suppress(Unavailable):
             sealed = await self._ephemeral.get(_key(grant))
-            content = None if sealed is None else await self._vault.open_beside(grant, sealed, name=_NAME)
+            content = None if sealed is None else await self._vault.open_spilled(grant, sealed)
             return None if content is None else _rotation(json.loads(content), grant)
         return None
 
@@ -114,12 +118,15 @@ class Landing:
             variables=rotation.variables,
             more=rotation.secrets,
             refresh_lifetime=rotation.refresh_lifetime,
+            prepared=rotation.prepared,
         )
 
     async def _spill(self, grant: Grant, rotation: Rotation) -> bool:
+        assert rotation.prepared is not None
         try:
-            sealed = await self._vault.seal_beside(grant, _content(rotation, grant), name=_NAME)
-            await self._ephemeral.put(_key(grant), sealed, ttl=SPILL_SECONDS)
+            await self._ephemeral.put(
+                _key(grant), rotation.prepared.spilled(_content(rotation, grant)), ttl=SPILL_SECONDS
+            )
         except Unavailable as error:
             _log.warning("rotation_not_spilled", grant=grant.id, reason=error.reason)
             return False

@@ -14,7 +14,12 @@ from identity_gateway.protocol.oauth2 import Requested
 SUPERSEDED = "superseded"
 """The reason of a grant that a newer consent ended. A refresh that was under way does not bring it back."""
 
+PROVIDER_CHANGED = "provider_changed"
+"""The reason of a grant whose tokens would be sent to another server or client than the one that gave them."""
+
 _CONSENTED_AT = "consentedAt"
+_RECIPIENT = "recipient"
+_NOT_ASKED = frozenset({_CONSENTED_AT, _RECIPIENT})
 _NEWER_FOR = 120.0
 """Seconds. Of two consents that end in the wrong order the later one stays; clocks that differ by more do not count."""
 
@@ -54,9 +59,10 @@ def lookup_of(account: str, holder: Holder, part: str) -> str:
     return digest.hexdigest()
 
 
-def request_of(holder: Holder, consented_at: float) -> Document:
-    """Return what a grant remembers of the request beside its columns, and when the user consented."""
-    return {**_asked(holder), _CONSENTED_AT: consented_at}
+def request_of(holder: Holder, consented_at: float, recipient: str) -> Document:
+    """Return what a grant remembers of the request beside its columns, when the user consented, and who gave it."""
+    known = {_RECIPIENT: recipient} if recipient else {}
+    return {**_asked(holder), _CONSENTED_AT: consented_at, **known}
 
 
 def _asked(holder: Holder) -> Document:
@@ -71,7 +77,7 @@ def _asked(holder: Holder) -> Document:
 
 def belongs_to(grant: Grant, holder: Holder, part: str) -> bool:
     """Whether the columns of a grant say what its key says. The key alone decides who gets it; this is the lock."""
-    asked = {name: value for name, value in grant.request.items() if name != _CONSENTED_AT}
+    asked = {name: value for name, value in grant.request.items() if name not in _NOT_ASKED}
     return (
         (grant.workload, grant.user, grant.provider, grant.provider_id, grant.part)
         == (holder.workload, user_text(holder.user), holder.provider, holder.provider_id, part)
@@ -82,7 +88,18 @@ def belongs_to(grant: Grant, holder: Holder, part: str) -> bool:
 
 def is_over(grant: Grant) -> bool:
     """Whether somebody ended the grant on purpose: no refresh brings it back, only a consent does."""
-    return grant.state == GrantState.REVOKED or (grant.state == GrantState.NEEDS_CONSENT and grant.reason == SUPERSEDED)
+    ended = {SUPERSEDED, PROVIDER_CHANGED}
+    return grant.state == GrantState.REVOKED or (grant.state == GrantState.NEEDS_CONSENT and grant.reason in ended)
+
+
+def may_be_sent(grant: Grant, recipient: str) -> bool:
+    """Whether the tokens of a grant may go to this recipient (`Client.recipient`): it is the one that gave them.
+
+    The state of the grant says so, too, but its row may have been read before the provider was changed, and the client
+    made after that, or the other way round. What does not know its recipient is not held back.
+    """
+    given_by = grant.request.get(_RECIPIENT, "")
+    return "" in {given_by, recipient} or given_by == recipient
 
 
 def consented_at(grant: Grant) -> float:

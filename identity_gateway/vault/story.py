@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,7 +14,8 @@ from identity_gateway.model import Grant, GrantState, Secret, User, user_text
 from identity_gateway.protocol.oauth2 import Answered, Credential
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
 from identity_gateway.sealing import Unsealable
-from identity_gateway.vault.holder import SUPERSEDED, Holder, belongs_to, is_newer, is_over, lookup_of, request_of
+from identity_gateway.vault.consent import Consent
+from identity_gateway.vault.holder import SUPERSEDED, Holder, belongs_to, is_newer, is_over, lookup_of
 from identity_gateway.vault.tokens import (
     Envelope,
     Prepared,
@@ -140,12 +141,16 @@ class Vault:
         began: float,
         refresh_lifetime: float | None = None,
         supersedes: bool = False,
+        recipient: str = "",
+        demand: Callable[[Transaction], Awaitable[None]] | None = None,
     ) -> tuple[Grant, ...]:
         """Keep what a user has just granted, one grant for each credential, together or not at all.
 
         It wins over whatever was there and over every refresh under way. Parts of the same request that this answer
         lacks are superseded; with `supersedes` so are all other grants of the same vendor user at this provider.
-        `refresh_lifetime` (seconds) counts when the answer does not say. Raises Conflict when it never gets through.
+        `refresh_lifetime` (seconds) counts when the answer does not say. `recipient` is who gave it
+        (`Client.recipient`). `demand` is asked in the transaction that stores, and raises what speaks against it.
+        Raises Conflict when it never gets through.
 
         A consent that began within two minutes after this one, and was stored before, stays: it is returned.
         """
@@ -156,13 +161,13 @@ class Vault:
             newer = [grant for grant in present.values() if is_newer(grant, began)]
             if newer:
                 return tuple(newer)
-            drafts = [
-                await self._consented(holder, answered, each, began, refresh_lifetime, present.get(each.part))
-                for each in answered.credentials
-            ]
+            consent = Consent(self.account, holder, answered, began, refresh_lifetime, recipient)
+            drafts = [await self._drafted(consent, each, present.get(each.part)) for each in answered.credentials]
             missing = [grant for part, grant in present.items() if part not in {draft.part for draft in drafts}]
             try:
                 async with self._records.write() as transaction:
+                    if demand is not None:
+                        await demand(transaction)
                     return await self._write_consent(transaction, drafts, missing, supersedes=supersedes)
             except (AlreadyExists, Stale):
                 continue
@@ -174,51 +179,10 @@ class Vault:
             rows = await transaction.list(Grant, account=self.account, where=where)
         return {row.part: row for row in rows if row.lookup == lookup_of(self.account, holder, row.part)}
 
-    async def _consented(
-        self,
-        holder: Holder,
-        answered: Answered,
-        credential: Credential,
-        began: float,
-        refresh_lifetime: float | None,
-        present: Grant | None,
-    ) -> Grant:
-        tokens = Tokens(
-            credential.access, credential.refresh, credential.kind, dict(answered.variables), dict(answered.secrets)
-        )
-        scopes = tuple(sorted({*holder.requested.scopes}))
-        draft = Grant(
-            account=self.account,
-            id=secrets.token_hex(16) if present is None else present.id,
-            lookup=lookup_of(self.account, holder, credential.part),
-            workload=holder.workload,
-            user=user_text(holder.user),
-            provider=holder.provider,
-            provider_id=holder.provider_id,
-            part=credential.part,
-            scopes=scopes,
-            granted_scopes=scopes if credential.scopes is None else credential.scopes,
-            request=request_of(holder, began),
-            state=GrantState.ACTIVE,
-            reason="",
-            vendor_account=answered.account,
-            vendor_subject=credential.subject or answered.subject,
-            label=answered.label,
-            generation=1 if present is None else present.generation + 1,
-            expires_at=later(began, credential.lifetime),
-            refresh_expires_at=refresh_expiry(credential, began, refresh_lifetime, None),
-            sealed=b"",
-            refresh_digest=self._digest(tokens.refresh),
-            intent_owner=None,
-            intent_at=None,
-            intent_digest=None,
-            failures=0,
-            retry_at=None,
-            obtained_at=time_of(began),
-            created_at=self._now() if present is None else present.created_at,
-            updated_at=self._now(),
-            revision=1 if present is None else present.revision,
-        )
+    async def _drafted(self, consent: Consent, credential: Credential, present: Grant | None) -> Grant:
+        tokens = consent.tokens(credential)
+        digest = self._digest(tokens.refresh)
+        draft = consent.draft(credential, present, refresh_digest=digest, new_id=secrets.token_hex(16), now=self._now())
         return await self._sealed(draft, tokens)
 
     async def _write_consent(

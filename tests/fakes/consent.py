@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,10 +18,10 @@ from identity_gateway.fingerprints import Fingerprints
 from identity_gateway.key_encryption.local import LocalKey
 from identity_gateway.key_encryption.ring import KeyRing
 from identity_gateway.key_signing import LocalSigning
-from identity_gateway.model import AuditRecord, CredentialProvider, JwtUser, Realm, Secret
+from identity_gateway.model import AuditRecord, CredentialProvider, JwtUser, Realm, Secret, WorkloadIdentity
 from identity_gateway.protocol.descriptor import parse
 from identity_gateway.protocol.oauth2 import Client, Requested
-from identity_gateway.records import Records
+from identity_gateway.records import AlreadyExists, Records
 from identity_gateway.sealing import Sealer
 from identity_gateway.vault import Holder, Vault
 
@@ -32,6 +32,7 @@ RETURN_URL = "https://app.example/back?tab=2"
 ADA = JwtUser("https://login.example/tenant", "ada")
 BOB = JwtUser("https://login.example/tenant", "bob")
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
+RECIPIENT = "client-1 at the vendor"
 PROVIDER_ID, OTHER_ID = "0b6c1f5e-provider", "77d0aa12-provider"
 
 DESCRIPTOR = {
@@ -92,7 +93,10 @@ def client(*, endpoint: str | None = None, issuer: str | None = None, **describe
     """
     endpoints = {"authorize": endpoint} if endpoint else {}
     descriptor = parse({**DESCRIPTOR, **described}, file="sample.toml")
-    return Client(descriptor, "client-1", Secret("client-secret"), endpoints=endpoints, issuer=issuer)
+    return Client(
+        descriptor, "client-1", Secret("client-secret"),
+        endpoints=endpoints, issuer=issuer, recipient=RECIPIENT,
+    )  # fmt: skip
 
 
 def holder(user: Any = ADA, *, provider_id: str = PROVIDER_ID, workload: str = "expense-agent", **asked: Any) -> Holder:
@@ -102,8 +106,11 @@ def holder(user: Any = ADA, *, provider_id: str = PROVIDER_ID, workload: str = "
 
 
 def provider(provider_id: str = PROVIDER_ID) -> CredentialProvider:
+    """Return the first provider, or the second by its id."""
+    name = "drive" if provider_id == PROVIDER_ID else "other"
+    given, settings = {"includedOauth2ProviderConfig": {"clientId": "client-1"}}, {"variables": {}, "secrets": []}
     return CredentialProvider(
-        REALM.account, "oauth2", "drive", provider_id, "SampleOauth2", {}, {}, "MANAGED", None, b"", BORN, BORN
+        REALM.account, "oauth2", name, provider_id, "SampleOauth2", given, settings, "MANAGED", None, b"", BORN, BORN
     )
 
 
@@ -119,6 +126,9 @@ class Register:
 
     async def client_of(self, found: CredentialProvider) -> Client:
         return self.clients[found.id]
+
+    def recipient_of(self, found: CredentialProvider) -> str:
+        return self.clients[found.id].recipient
 
     def callback_url(self, found: CredentialProvider) -> str:
         return f"{self.base_url}/identities/oauth2/callback/{found.id}"
@@ -227,6 +237,11 @@ async def world(
     **clients: Client,
 ) -> AsyncIterator[World]:
     """Open consents. `clients` are by the names `first` (the one of PROVIDER_ID) and `second` (OTHER_ID)."""
+    agent = WorkloadIdentity(REALM.account, "expense-agent", (RETURN_URL,), None, BORN, BORN)
+    async with records.write() as transaction:
+        for record in (agent, provider(), provider(OTHER_ID)):
+            with suppress(AlreadyExists):  # several worlds may share the records
+                await transaction.create(record)
     register = Register(
         {PROVIDER_ID: clients.get("first") or client(), OTHER_ID: clients.get("second") or client()}, base_url
     )

@@ -1,5 +1,7 @@
 """An envelope without a key service: one master key seals, bound to the place. It can be told that it is down."""
 
+from collections.abc import Callable
+
 from identity_gateway.errors import Unavailable
 from identity_gateway.sealing import Sealer
 
@@ -18,6 +20,10 @@ class LocalEnvelope:
     async def open(self, sealed: bytes, *, place: tuple[str, ...]) -> bytes:
         self._demand_up()
         return self._sealer.open(sealed, place=place)
+
+    async def prepare(self, *, place: tuple[str, ...]) -> Callable[[bytes], bytes]:
+        self._demand_up()
+        return lambda plaintext: self._sealer.seal(plaintext, place=place)
 
     def _demand_up(self) -> None:
         if self.is_down:

@@ -129,8 +129,11 @@ class World:
             answered = replace(answered, subject=subject)
         answered = replace(answered, **changes)
         holder = Holder(workload, BORN, user, provider.name, provider.id, requested)
-        supersedes = client.descriptor.reconsent_supersedes
-        return (await self.vault.store_consent(holder, answered, began=began, supersedes=supersedes))[0]
+        supersedes, recipient = client.descriptor.reconsent_supersedes, client.recipient
+        stored = await self.vault.store_consent(
+            holder, answered, began=began, supersedes=supersedes, recipient=recipient
+        )  # fmt: skip
+        return stored[0]
 
     async def row(self, grant: Grant) -> Grant:
         found = await self.vault.get(grant.id)

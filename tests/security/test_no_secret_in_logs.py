@@ -234,6 +234,7 @@ def vend(running: RunningGateway, said: Shown, issuer: FakeIssuer) -> None:
             scopes=["y"], oauth2Flow="M2M")  # fmt: skip
     attempt(said, data.get_resource_api_key, workloadIdentityToken=minted, resourceCredentialProviderName="x")
     attempt(said, control.create_api_key_credential_provider, name="x", apiKey=SECRETS["an API key"])
+    attempt(said, control.list_gateways, nextToken=SECRETS["an API key"])  # AWS's own, and not served
     with httpx2.Client(trust_env=False) as http:
         for header in ("workloadaccesstoken", "x-amz-bedrock-agentcore-identity-wat", "authorization"):
             send(said, http, "POST", running.url + "/identities/GetWorkloadAccessToken", headers={header: minted})

@@ -43,6 +43,10 @@ class OpenEnvelope:
         await self._step("envelope.seal")
         return "|".join(place).encode() + b"\n" + plaintext
 
+    async def prepare(self, *, place: tuple[str, ...]) -> Callable[[bytes], bytes]:
+        await self._step("envelope.prepare")
+        return lambda plaintext: "|".join(place).encode() + b"\n" + plaintext
+
     async def open(self, sealed: bytes, *, place: tuple[str, ...]) -> bytes:
         head, _, plaintext = sealed.partition(b"\n")
         if head != "|".join(place).encode():

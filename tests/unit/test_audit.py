@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from identity_gateway.audit import ALLOWED, DENIED, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, STRANGERS_KEPT, STRANGERS_PER, UNKNOWN, Audit, Decided
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import AuditRecord
 from identity_gateway.records.sql import SqlRecords
@@ -202,6 +202,86 @@ async def test_records_are_in_the_order_of_their_time(audit: Audit, records: Sql
         await audit.record(decided(name))
         clock.now += 0.000_01
     assert [record.principal for record in await kept(records)] == ["a", "b", "c"]
+
+
+# --- Strangers, who may be many ---
+
+
+async def refuse_strangers(audit: Audit, count: int, **changes) -> None:
+    """Refuse as many as are said, each from an address of its own."""
+    for number in range(count):
+        await audit.record(decided(UNKNOWN, decision=DENIED, **({"source": f"192.0.2.{number}"} | changes)))
+
+
+def summaries(found: list[AuditRecord]) -> list[tuple[object, object]]:
+    counted = [record.details for record in found if "refusals" in record.details]
+    return [(details["refusals"], details["sources"]) for details in counted]
+
+
+async def test_refusals_of_strangers_are_kept_one_by_one_up_to_a_number(audit: Audit, records: SqlRecords):
+    await refuse_strangers(audit, STRANGERS_KEPT + 40)
+    assert len(await kept(records)) == STRANGERS_KEPT
+
+
+async def test_what_was_only_counted_is_one_record_when_the_minute_is_over(
+    audit: Audit, records: SqlRecords, clock: Clock
+):
+    await refuse_strangers(audit, STRANGERS_KEPT + 40)
+    clock.now += STRANGERS_PER
+    await refuse_strangers(audit, 1)
+    found = await kept(records)
+    assert (len(found), summaries(found)) == (STRANGERS_KEPT + 2, [(40, 40)])
+
+
+async def test_sources_are_counted_once(audit: Audit, records: SqlRecords, clock: Clock):
+    await refuse_strangers(audit, STRANGERS_KEPT + 40, source="192.0.2.1")
+    clock.now += STRANGERS_PER
+    await refuse_strangers(audit, 1)
+    assert summaries(await kept(records)) == [(40, 1)]
+
+
+async def test_the_summary_says_since_when_and_names_nobody(audit: Audit, records: SqlRecords):
+    await refuse_strangers(audit, STRANGERS_KEPT + 1)
+    await audit.close()
+    (summary,) = (record for record in await kept(records) if "refusals" in record.details)
+    assert (summary.principal, summary.action, summary.resource, summary.decision) == (UNKNOWN, "-", "-", DENIED)
+    assert summary.details == {"refusals": 1, "sources": 1, "since": "2026-11-22T17:15:22+00:00"}
+
+
+async def test_a_summary_does_not_wait_for_another_stranger(
+    audit: Audit, records: SqlRecords, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("identity_gateway.audit.STRANGERS_PER", 0.01)
+    await refuse_strangers(audit, STRANGERS_KEPT + 3)
+    for _ in range(2000):
+        if found := summaries(await kept(records)):
+            break
+        await asyncio.sleep(0.002)
+    assert found == [(3, 3)]
+
+
+async def test_each_minute_keeps_strangers_anew(audit: Audit, records: SqlRecords, clock: Clock):
+    for _ in range(3):
+        await refuse_strangers(audit, STRANGERS_KEPT)
+        clock.now += STRANGERS_PER
+    assert len(await kept(records)) == 3 * STRANGERS_KEPT
+
+
+async def test_a_clock_that_is_put_back_does_not_silence_the_record(audit: Audit, records: SqlRecords, clock: Clock):
+    await refuse_strangers(audit, STRANGERS_KEPT)
+    clock.now -= DAY
+    await refuse_strangers(audit, 1)
+    assert len(await kept(records)) == STRANGERS_KEPT + 1
+
+
+@pytest.mark.parametrize(("principal", "decision"), [("somebody", DENIED), ("somebody", ALLOWED), (UNKNOWN, ALLOWED)])
+async def test_no_other_record_is_dropped_among_strangers(
+    audit: Audit, records: SqlRecords, principal: str, decision: str
+):
+    await refuse_strangers(audit, STRANGERS_KEPT + 1)
+    for _ in range(100):
+        await audit.record(decided(principal, decision=decision))
+    assert len(await kept(records)) == STRANGERS_KEPT + 100
 
 
 # --- And deleted in time ---

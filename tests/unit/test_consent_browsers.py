@@ -65,6 +65,38 @@ async def test_the_question_names_agent_vendor_user_account_and_every_scope(here
     assert asked.scopes == ("files.read", "files.write", "mail.read")
 
 
+async def test_the_question_tells_everything_else_that_the_agent_asks_the_vendor_for(here: World):
+    asked = await here.browser().look(
+        await here.begin(
+            holder(
+                parameters={"user_scope": "mail.read", "authorization_details": '[{"type":"payment"}]', "claims": "{}"},
+                resources=("https://api.example",),
+                audiences=("https://one.example", "https://two.example"),
+            )
+        )
+    )
+    assert isinstance(asked, Question)
+    assert asked.also == (
+        ("authorization_details", '[{"type":"payment"}]'),
+        ("claims", "{}"),
+        ("resource", "https://api.example"),
+        ("audience", "https://one.example"),
+        ("audience", "https://two.example"),
+    )
+
+
+async def test_the_question_says_how_much_of_a_long_value_it_does_not_show(here: World):
+    asked = await here.browser().look(await here.begin(holder(parameters={"claims": "x" * 1500})))
+    assert isinstance(asked, Question)
+    assert asked.also == (("claims", "x" * 1000 + " [and 500 more characters]"),)
+
+
+async def test_the_question_shows_characters_that_would_hide_or_turn_others(here: World):
+    asked = await here.browser().look(await here.begin(holder(parameters={"claims": "a\u202eb\u200bc\u2028d"})))
+    assert isinstance(asked, Question)
+    assert asked.also == (("claims", "a\ufffdb\ufffdc\ufffdd"),)
+
+
 async def test_a_user_that_an_agent_named_is_shown_without_an_issuer(here: World):
     asked = await here.browser().look(await here.begin(holder(NamedUser("ada@example.com"))))
     assert isinstance(asked, Question)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from identity_gateway.errors import Conflict, NotFound, ValidationFailed
-from identity_gateway.model import GrantState, JwtUser
+from identity_gateway.model import Grant, GrantState, JwtUser
 from identity_gateway.records.sql import SqlRecords
 from identity_gateway.refresh import ConsentNeeded
-from identity_gateway.vault import SUPERSEDED
+from identity_gateway.vault import PROVIDER_CHANGED, SUPERSEDED
 from tests.fakes.clock import Clock
 from tests.fakes.granted import ADA, BOB, World, world
 from tests.fakes.vendor import Answer, Lost, Unreachable
@@ -368,3 +368,47 @@ async def test_a_grant_is_shown_without_its_tokens(github: World):
     shown = repr(await github.grants.get_grant({"grantId": grant.id}))
     assert github.vendor.secret_free(shown)
     assert grant.sealed.hex() not in shown
+
+
+# --- The provider was changed ---
+
+CHANGED = {"status": "NOT_SUPPORTED", "detail": "the provider was changed: take it back where it was given"}
+
+
+async def give_to_another(world: World, grant: Grant) -> None:
+    """Let the row say that another server gave the grant, as if the change had come between two reads."""
+    row = await world.row(grant)
+    async with world.records.write() as transaction:
+        await transaction.update(replace(row, request={**row.request, "recipient": "another"}))
+
+
+async def test_what_another_server_gave_is_not_sent_to_this_one(zoom: World):
+    grant = await zoom.consent()
+    await zoom.providers.set_variables("zoom", {"domain": "zoomgov.com"})
+    before = len(zoom.vendor.requests)
+    assert (await zoom.revoke(grant), len(zoom.vendor.requests)) == (CHANGED, before)
+    assert await zoom.state(grant) == (GrantState.REVOKED, "revoked_here_only", False)
+
+
+async def test_a_change_right_after_the_grant_was_read_sends_nothing_either(github: World):
+    grant = await github.consent()
+    await give_to_another(github, grant)
+    before = len(github.vendor.requests)
+    assert (await github.revoke(grant), len(github.vendor.requests)) == (CHANGED, before)
+
+
+async def test_a_revocation_that_failed_before_the_change_is_not_repeated_elsewhere(github: World):
+    grant = await github.consent()
+    github.vendor.script = [Unreachable(), Unreachable()]
+    await github.revoke(grant)
+    await github.providers.set_variables("github", {"host": "ours.ghe.com"})
+    before = len(github.vendor.requests)
+    assert (await github.revoke(grant), len(github.vendor.requests)) == (CHANGED, before)
+
+
+async def test_what_another_server_gave_does_not_end_with_a_grant_of_this_one(github: World):
+    other, grant = await github.consent(workload="other"), await github.consent()
+    await github.vault.change_state(other, GrantState.NEEDS_CONSENT, PROVIDER_CHANGED)
+    await give_to_another(github, other)
+    assert (await github.revoke(grant))["effect"] == "user_client"
+    assert await github.state(other) == (GrantState.NEEDS_CONSENT, PROVIDER_CHANGED, True)

@@ -121,12 +121,12 @@ class Bench:
         self.clock.now += seconds
         await asyncio.sleep(0)
 
-    async def consent(self, number: int = 1, **changes: Any) -> Grant:
+    async def consent(self, number: int = 1, *, recipient: str = "", **changes: Any) -> Grant:
         holder = Holder(
             "agent", datetime(2026, 1, 1, tzinfo=UTC), NamedUser(f"user{number}"), "chat", "p1", Requested()
         )
         answered = Answered((credential(str(number), **changes),), "T1", variables={"host": "eu"})
-        return (await self.vault.store_consent(holder, answered, began=self.clock.now))[0]
+        return (await self.vault.store_consent(holder, answered, began=self.clock.now, recipient=recipient))[0]
 
     async def row(self, grant: Grant) -> Grant:
         found = await self.vault.get(grant.id)
@@ -730,7 +730,53 @@ async def test_a_death_that_cannot_be_counted_is_not_believed(bench: Bench, gran
     bench.down = {"ephemeral"}
     bench.server.answers = [DEAD]
     found = await bench.ask(grant, client())
-    assert (type(found), (await bench.row(grant)).state) == (RetryLater, GrantState.ACTIVE)
+    assert isinstance(found, RetryLater)
+    assert (found.refused.outcome, (await bench.row(grant)).state) == ("transient", GrantState.ACTIVE)
+
+
+# --- Another server ---
+
+
+@pytest.mark.parametrize("late", [0.0, LIFE])
+async def test_what_one_server_gave_is_neither_handed_out_for_another_nor_sent_to_it(bench: Bench, late: float):
+    grant = await bench.consent(recipient="one")
+    bench.clock.now += late
+    found = await bench.ask(grant, replace(client(), recipient="another"))
+    assert (found, bench.server.sent) == (ConsentNeeded("provider_changed"), [])
+
+
+async def test_a_rotation_that_was_spilled_is_not_landed_for_another_server(bench: Bench):
+    grant = await bench.consent(recipient="one")
+    await bench.vault.change_state(grant, GrantState.NEEDS_CONSENT, "lost_rotation")
+    found = await bench.ask(grant, replace(client(), recipient="another"))
+    assert found == ConsentNeeded("provider_changed")
+
+
+@pytest.mark.parametrize("reason", ["superseded", "provider_changed"])
+async def test_a_token_that_only_memory_holds_is_not_handed_out_once_the_grant_is_over(
+    bench: Bench, grant: Grant, reason: str
+):
+    bench.clock.now += LIFE
+    bench.server.answers = [_down_from_here(bench)]
+    assert token(await bench.ask(grant, client())) == "A2"
+    over = replace(await bench.row(grant), state=GrantState.NEEDS_CONSENT, reason=reason)
+    assert await bench.refreshing.fresh(over, client()) == ConsentNeeded(reason)
+    await bench.refreshing.aclose(0)
+
+
+def _down_from_here(bench: Bench) -> Callable[[], Any]:
+    async def answered() -> Answered:
+        bench.down = {"writes", "ephemeral"}
+        return answer("2")
+
+    return answered
+
+
+async def test_what_a_server_gave_is_refreshed_there(bench: Bench):
+    grant = await bench.consent(recipient="one")
+    bench.clock.now += LIFE
+    bench.server.answers = [answer("2")]
+    assert token(await bench.ask(grant, replace(client(), recipient="one"))) == "A2"
 
 
 # --- Handed out ---

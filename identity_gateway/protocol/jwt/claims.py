@@ -25,6 +25,9 @@ from identity_gateway.protocol.jwt.token import (
 _FARTHEST_EXPIRY = 10 * 366 * 86400.0
 """Seconds. Nobody issues access tokens for ten years: such an `exp` counts milliseconds."""
 
+_MOST_SUBJECT, _MOST_ISSUER = 255, 512
+"""Bytes in UTF-8: OpenID Connect Core §2 allows a `sub` 255 ASCII characters. Both become part of keys of records."""
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -65,6 +68,8 @@ def check_claims(payload: VerifiedPayload, policy: JwtPolicy, *, now: float) -> 
     claims = payload_object(payload.payload)
     if not isinstance(claims.get("iss"), str) or claims["iss"] != policy.issuer:
         raise refused(Refusal.WRONG_ISSUER, f"iss is {shown(claims.get('iss'))}, expected {shown(policy.issuer)}")
+    if _bytes(policy.issuer) > _MOST_ISSUER:
+        raise refused(Refusal.WRONG_ISSUER, f"iss is longer than {_MOST_ISSUER} bytes")
     expires_at = _check_times(claims, policy, now)
     subject = _subject(claims, required=policy.subject_only)
     if "jti" in claims and not isinstance(claims["jti"], str):
@@ -123,7 +128,13 @@ def _subject(claims: Mapping[str, Any], *, required: bool) -> str | None:
         raise refused(Refusal.BAD_SUBJECT, "sub is not a string, or empty")
     if _CONTROL.search(subject):
         raise refused(Refusal.BAD_SUBJECT, "sub has a control character")
+    if _bytes(subject) > _MOST_SUBJECT:
+        raise refused(Refusal.BAD_SUBJECT, f"sub is longer than {_MOST_SUBJECT} bytes")
     return subject
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
 
 
 def _audiences(claims: Mapping[str, Any], policy: JwtPolicy) -> tuple[str, ...]:

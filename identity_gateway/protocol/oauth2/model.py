@@ -34,6 +34,8 @@ class Client:
     `variables` hold operator, issuer and tenant; those of caller, callback and response are added per call.
     `secrets` are those of `[client.secrets]`. `issuer` is the authorization server's identifier, for RFC 9207.
     `private_key_jwt` is the provider's own way to sign; without it the secret `private_key` signs with RS256.
+    `public_only`: its requests must not reach networks that are not public, though the operator allows them.
+    `recipient` stands for the client and its server: what one gave is not for another. Empty: it is not known.
     """
 
     descriptor: Descriptor
@@ -45,6 +47,8 @@ class Client:
     secrets: Mapping[str, Secret] = field(default_factory=dict, repr=False)
     issuer: str | None = None
     private_key_jwt: PrivateKeyJwt | None = None
+    public_only: bool = False
+    recipient: str = ""
 
     def with_variables(self, more: Mapping[str, str]) -> "Client":
         """Return the client with more variables. Those that it has already stay as they are."""

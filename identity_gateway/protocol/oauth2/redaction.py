@@ -12,6 +12,10 @@ _GONE = "[secret]"
 _WINDOW = 12
 """So many characters of a secret in a row are a leak; fewer are words that happen to be there."""
 
+_PIECE = 6
+_STEP = _WINDOW - _PIECE + 1
+"""Of any `_WINDOW` characters in a row, one whole piece begins at a multiple of this."""
+
 _TOKEN_LIKE = re.compile(
     r"eyJ[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*){0,4}|(?i:bearer|basic)\s+[A-Za-z0-9._~+/=-]{20,}", re.ASCII
 )
@@ -47,7 +51,7 @@ def _without(text: str, secret: str) -> str:
     if len(secret) < _WINDOW:
         return "" if secret in text else text
     hidden = [False] * len(text)
-    for at in range(len(text) - _WINDOW + 1):
+    for at in _suspected(text, secret):
         if text[at : at + _WINDOW] in secret:
             hidden[at : at + _WINDOW] = [True] * _WINDOW
     pieces = []
@@ -57,3 +61,11 @@ def _without(text: str, secret: str) -> str:
         elif at == 0 or not hidden[at - 1]:
             pieces.append(_GONE)
     return "".join(pieces)
+
+
+def _suspected(text: str, secret: str) -> list[int]:
+    """Return where a window of the text may be one of the secret: to search a long secret for each takes long."""
+    pieces = {secret[at : at + _PIECE] for at in range(0, len(secret) - _PIECE + 1, _STEP)}
+    found = {at for at in range(len(text) - _PIECE + 1) if text[at : at + _PIECE] in pieces}
+    last = len(text) - _WINDOW
+    return sorted({begin for at in found for begin in range(max(0, at - _STEP + 1), min(at, last) + 1)})

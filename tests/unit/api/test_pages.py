@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -131,6 +132,23 @@ async def test_the_page_names_agent_vendor_user_account_and_scopes(here: World):
     assert answer.status == 200
     for text in ("expense-agent", "Sample Drive", "ada", "login.example", "000000000000", "files.read", "files.write"):
         assert text.encode() in answer.body
+
+
+async def test_the_page_shows_every_other_word_that_the_agent_sends(here: World):
+    details = {"authorization_details": '[{"type":"payment"}]', "claims": "<b>all</b>"}
+    asked = await here.begin(holder(parameters=details, resources=("https://api.example",), audiences=("books",)))
+    body = (await Visitor(here).look(asked)).body.decode()
+    shown = re.findall(r"<dt><code>(.*?)</code></dt><dd class=\"said\"><bdi>(.*?)</bdi>", body)
+    assert [(name, unescape(value)) for name, value in shown] == [
+        *details.items(),
+        ("resource", "https://api.example"),
+        ("audience", "books"),
+    ]
+    assert "<b>" not in body
+
+
+async def test_a_page_without_other_words_has_no_list_of_them(here: World):
+    assert b"It also sends" not in (await Visitor(here).look(await here.begin())).body
 
 
 async def test_names_are_text_and_never_markup(here: World):

@@ -11,18 +11,18 @@ from identity_gateway.catalog import Catalog
 from identity_gateway.credential_providers import CredentialProviders
 from identity_gateway.egress import Egress
 from identity_gateway.envelope import Envelope
+from identity_gateway.external_secrets import SecretsManager
 from identity_gateway.key_encryption.local import LocalKey
 from identity_gateway.key_encryption.ring import KeyRing
 from identity_gateway.model import Realm
 from identity_gateway.paging import Paging
 from identity_gateway.records.sql import SqlRecords
 from identity_gateway.sealing import Sealer
-from identity_gateway.external_secrets import SecretsManager
 from identity_gateway.server_metadata import ServerMetadata
 from tests.fakes.clock import Clock
+from tests.fakes.external_secrets import REGION, given_credentials, running_aws, secret_owner
 from tests.fakes.issuer import rsa_private
 from tests.fakes.private_keys import pem
-from tests.fakes.external_secrets import REGION, given_credentials, running_aws, secret_owner
 
 __all__ = ["given_credentials", "running_aws", "secret_owner"]
 

@@ -207,7 +207,6 @@ async def test_the_region_that_signs_is_that_of_the_key(server: JsonServer):
     assert "/eu-central-1/kms/aws4_request" in server.asked[0].headers["authorization"]
 
 
-
 async def test_threads_end_with_the_service(server: JsonServer):
     service = kms(server)
     await service.key(ARN).wrap(b"k" * 32, "here")

@@ -508,3 +508,15 @@ async def test_a_named_users_consent_is_completed_by_the_name(here: World):
         {"sessionUri": waiting["sessionUri"], "userIdentifier": {"userId": "ada"}}
     )
     assert await here.given("drive", workloadIdentityToken=token) == "token-1"
+
+
+async def test_who_completes_a_consent_is_recorded_with_whose_it_is_and_what_for(here: World):
+    await here.register("drive", "DriveOauth2")
+    waiting = await here.ask("drive", workloadIdentityToken=here.token(NAMED))
+    await here.agree(waiting)
+    found = await here.outbound.complete_resource_token_auth(
+        {"sessionUri": waiting["sessionUri"], "userIdentifier": {"userId": "ada"}}
+    )
+    assert (found.output, found.reason, found.details["user"]) == ({}, "completed", ["id", "ada"])
+    assert found.details.keys() == {"user", "workload", "provider", "providerId", "scopes", "session"}
+    assert waiting["sessionUri"] not in repr(found.details)

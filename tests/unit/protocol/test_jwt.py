@@ -430,6 +430,8 @@ WRONG: list[tuple[dict[str, Any], Refusal]] = [
     ({"sub": ["alice"]}, Refusal.BAD_SUBJECT),
     ({"sub": "alice\r\nX-Admin: 1"}, Refusal.BAD_SUBJECT),
     ({"sub": "alice\x00"}, Refusal.BAD_SUBJECT),
+    ({"sub": "a" * 256}, Refusal.BAD_SUBJECT),
+    ({"sub": "\N{SNOWMAN}" * 86}, Refusal.BAD_SUBJECT),
     ({"sub": "alice\u2028"}, Refusal.BAD_SUBJECT),
     ({"sub": "alice\x85"}, Refusal.BAD_SUBJECT),
     ({"jti": 7}, Refusal.BAD_TOKEN_ID),
@@ -462,6 +464,25 @@ def test_times_are_compared_with_the_leeway() -> None:
 
 def test_an_audience_in_a_list_is_enough() -> None:
     assert checked(aud=["x", "https://agents.example.com"]).audiences == ("x", "https://agents.example.com")
+
+
+def issued_by(issuer: str) -> jwt.SignedClaims:
+    payload = VerifiedPayload(json.dumps(claims() | {"iss": issuer}).encode(), "ES256", None)
+    return jwt.check_claims(payload, JwtPolicy(issuer=issuer, audiences=POLICY.audiences), now=NOW)
+
+
+def test_an_issuer_of_more_than_512_bytes_is_refused() -> None:
+    with pytest.raises(InvalidToken) as caught:
+        issued_by("https://id.example/".ljust(513, "a"))
+    assert caught.value.reason.startswith(Refusal.WRONG_ISSUER)
+
+
+def test_an_issuer_may_have_512_bytes() -> None:
+    assert len(issued_by("https://id.example/".ljust(512, "a")).issuer) == 512
+
+
+def test_a_subject_may_have_255_characters() -> None:
+    assert checked(sub="a" * 255).subject == "a" * 255
 
 
 def test_a_token_may_say_nothing_about_its_subject() -> None:

@@ -256,3 +256,18 @@ def test_each_of_several_resources_must_be_allowed(statements: list[Any], decisi
 
 def test_no_resource_at_all_is_not_allowed():
     assert parse(policy(ALLOW_ALL)).decide_all(INVOKE, ()) is NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("statements", "decision"),
+    [
+        ([], NOT_ALLOWED),
+        ([allow(resource=HELLO)], ALLOWED),
+        ([allow(resource=ENDPOINT)], ALLOWED),
+        ([allow(resource="*"), deny(resource=ENDPOINT)], DENIED),
+        ([deny(resource=HELLO), allow(resource=ENDPOINT)], DENIED),
+    ],
+)
+def test_of_several_names_of_one_thing_any_allows_and_any_denies(statements: list[Any], decision: Decision):
+    other = allow(action="s3:GetObject")
+    assert parse(policy(other, *statements)).decide_any(INVOKE, (HELLO, ENDPOINT)) is decision

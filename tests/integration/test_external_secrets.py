@@ -20,6 +20,11 @@ pytestmark = pytest.mark.usefixtures("aws_credentials")
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 async def manager(aws: str, clock: Clock) -> AsyncIterator[SecretsManager]:
     made = SecretsManager(REGION, clock=clock, endpoint_url=aws)
     yield made
