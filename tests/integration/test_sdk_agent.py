@@ -120,7 +120,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProce
         name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "IDENTITY_GATEWAY_"))
     }
     with ExitStack() as others:
-        for port in (8080, 8081, 8082):
+        for port in range(8080, 8085):
             taken = others.enter_context(socket.socket())
             try:
                 taken.bind(("127.0.0.1", port))
@@ -135,10 +135,26 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProce
 
 def test_every_step_of_the_demo_holds(demo: "subprocess.CompletedProcess[str]"):
     assert (demo.returncode, demo.stderr) == (0, "")
-    assert [line[0] for line in demo.stdout.splitlines() if re.match(r"\d\. ", line)] == list("12345")
+    assert [line[0] for line in demo.stdout.splitlines() if re.match(r"\d\. ", line)] == list("123456789")
+
+
+def test_the_demo_walks_a_consent_through_every_page_and_gets_what_it_opens(
+    demo: "subprocess.CompletedProcess[str]",
+):
+    walked = demo.stdout.partition("7. ")[2].partition("8. ")[0]
+    seen = re.findall(r"^ +(\d{3}) http://127\.0\.0\.1:\d+/(\S*)$", walked, re.MULTILINE)
+    assert [(status, path.partition("callback")[0]) for status, path in seen] == [
+        ("200", "identities/oauth2/authorize"),
+        ("303", "identities/oauth2/authorize"),
+        ("200", "authorize"),
+        ("303", "authorize"),
+        ("303", "identities/oauth2/"),
+        ("200", "return"),
+    ]
+    assert '"parcelsOf": "Ada"' in walked
 
 
 def test_the_demo_takes_other_ports_when_its_own_are_busy(demo: "subprocess.CompletedProcess[str]"):
     ports = set(re.findall(r"http://127\.0\.0\.1:(\d+)", demo.stdout))
     assert ports
-    assert ports.isdisjoint({"8080", "8081", "8082"})
+    assert ports.isdisjoint({"8080", "8081", "8082", "8083", "8084"})
