@@ -94,6 +94,16 @@ class Problem:
     back: str | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """An open link: its session, the client and redirect URI at the vendor, and the browser's secret, if it has one."""
+
+    session: Session
+    client: Client
+    redirect_uri: str
+    browser: str | None
+
+
 class FrontChannel:
     """Serves the browsers of one account. `base_url` has no slash at its end."""
 
@@ -108,23 +118,35 @@ class FrontChannel:
 
     async def show(self, request_uri: str, cookies: Mapping[str, str]) -> Question | Problem:
         """Return what the link asks. Changes nothing, so that previews and prefetches do no harm."""
-        session = await self._sessions.find_by_link(request_uri)
-        if session is None:
-            return Problem(ProblemKind.UNKNOWN)
-        browser = self._browser(session, cookies)
-        problem = await self._closed(session, browser)
-        if problem is not None:
-            return problem
-        client = await self._client(session)
-        if isinstance(client, EndKind):
-            return self._problem(session, ProblemKind(client.value))
-        return self._question(session, client[0], browser or new_browser())
+        asked = await self._asked(request_uri, cookies)
+        if isinstance(asked, Problem):
+            return asked
+        return self._question(asked.session, asked.client, asked.browser or new_browser())
 
     async def proceed(self, request_uri: str, cookies: Mapping[str, str], *, source: str = "") -> Forward | Problem:
         """Open the session for this browser and return the vendor's authorization URL, with a `state` of its own.
 
         The browser that opened the session may do so again (its Back button); every other one is refused.
         """
+        asked = await self._asked(request_uri, cookies)
+        if isinstance(asked, Problem):
+            return asked
+        session, browser = asked.session, asked.browser or new_browser()
+        if not await self._sessions.open(session, browser):
+            return self._problem(session, ProblemKind.OPENED_ELSEWHERE)
+        verifier = pkce_verifier(asked.client)
+        state = await self._sessions.press(session, verifier)
+        if state is None:
+            return self._problem(session, ProblemKind.TOO_MANY)
+        try:
+            url = vendor_url(asked.client, asked.redirect_uri, session.holder.requested, state, verifier)
+        except ValidationFailed as error:
+            return await self._failed(session, Ending(EndKind.CHANGED, "invalid_request", clean(error.message)), source)
+        await self._trail.allowed(session, "opened", source=source)
+        return Forward(url, self._cookie(session, browser))
+
+    async def _asked(self, request_uri: str, cookies: Mapping[str, str]) -> "_Asked | Problem":
+        """Return what an open link leads to, or what is wrong with it."""
         session = await self._sessions.find_by_link(request_uri)
         if session is None:
             return Problem(ProblemKind.UNKNOWN)
@@ -135,19 +157,7 @@ class FrontChannel:
         client = await self._client(session)
         if isinstance(client, EndKind):
             return self._problem(session, ProblemKind(client.value))
-        browser = browser or new_browser()
-        if not await self._sessions.open(session, browser):
-            return self._problem(session, ProblemKind.OPENED_ELSEWHERE)
-        verifier = pkce_verifier(client[0])
-        state = await self._sessions.press(session, verifier)
-        if state is None:
-            return self._problem(session, ProblemKind.TOO_MANY)
-        try:
-            url = vendor_url(*client, session.holder.requested, state, verifier)
-        except ValidationFailed as error:
-            return await self._failed(session, Ending(EndKind.CHANGED, "invalid_request", clean(error.message)), source)
-        await self._trail.allowed(session, "opened", source=source)
-        return Forward(url, self._cookie(session, browser))
+        return _Asked(session, *client, browser)
 
     async def returned(
         self, provider_id: str, pairs: Sequence[tuple[str, str]], cookies: Mapping[str, str], *, source: str = ""
