@@ -133,8 +133,9 @@ def test_a_stranger_who_asks_and_asks_and_reads_no_refusal_is_cut_off(strict: Ru
 def test_a_caller_who_reads_nothing_of_a_large_answer_is_cut_off(
     strict: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
 ):
+    request = call(strict, agent, jwt_issuer, bytes=LARGE)
     with caller_of(strict) as caller:
-        caller.sendall(call(strict, agent, jwt_issuer, bytes=LARGE))
+        caller.sendall(request)
         assert is_cut_off(strict, caller)
         assert len(read_all(caller)) < LARGE
 
@@ -152,8 +153,9 @@ def test_a_caller_who_reads_nothing_while_the_connection_is_closed_is_cut_off(ag
 def test_a_caller_who_reads_slowly_gets_all_of_a_large_answer(
     strict: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
 ):
+    request = call(strict, agent, jwt_issuer, bytes=LARGE)
     with caller_of(strict) as caller:
-        caller.sendall(call(strict, agent, jwt_issuer, bytes=LARGE))
+        caller.sendall(request)
         heard = read_all(caller, pauses=30)
     assert (heard.count(b"x" * 100) * 100 > LARGE * 0.9, heard.endswith(b"0\r\n\r\n")) == (True, True)
 
@@ -161,8 +163,9 @@ def test_a_caller_who_reads_slowly_gets_all_of_a_large_answer(
 def test_a_caller_who_pauses_for_less_than_the_patience_gets_all_of_its_events(
     strict: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
 ):
+    request = call(strict, agent, jwt_issuer, stream=100, pause=0.02)
     with caller_of(strict) as caller:
-        caller.sendall(call(strict, agent, jwt_issuer, stream=100, pause=0.02))
+        caller.sendall(request)
         assert caller.recv(12) == b"HTTP/1.1 200"
         time.sleep(0.5)
         heard = read_all(caller)
@@ -172,8 +175,9 @@ def test_a_caller_who_pauses_for_less_than_the_patience_gets_all_of_its_events(
 def test_a_caller_who_waits_longer_than_the_patience_for_what_nobody_sends_is_not_cut_off(
     strict: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
 ):
+    request = call(strict, agent, jwt_issuer, stream=2, pause=3)
     with caller_of(strict) as caller:
-        caller.sendall(call(strict, agent, jwt_issuer, stream=2, pause=3))
+        caller.sendall(request)
         heard = read_all(caller)
     assert (b"data: 1\n\n" in heard, heard.endswith(b"0\r\n\r\n")) == (True, True)
 
