@@ -417,6 +417,7 @@ async def test_a_page_tells_its_language_its_title_and_its_parts(street: Street,
 async def test_the_one_thing_to_do_is_reached_with_the_keyboard_and_shows_it(street: Street, kind: str, role: str):
     page, _ = await person(street)
     await shown(street, kind, page)
+    await page.wait_for_load_state()  # a key that is pressed earlier goes to the page before
     before = page.url
     await page.keyboard.press("Tab")
     target = page.get_by_role(role)  # type: ignore[arg-type]
