@@ -100,6 +100,7 @@ class Audit:
         self._waiting: list[tuple[AuditRecord, asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def record(self, decided: Decided) -> None:
         """Return when the record is committed. Raises Unavailable if it cannot be: then nothing may be granted.
@@ -145,9 +146,8 @@ class Audit:
     async def close(self) -> None:
         """Commit what waits, and stop."""
         if self._pruner is not None:
-            self._pruner.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._pruner
+            self._closing.set()
+            await self._pruner
         self._sum_up()
         if self._committer is not None:
             await self._committer
@@ -188,17 +188,18 @@ class Audit:
                     committed.set_exception(Unavailable(reason=f"audit: {fault.reason}"))
 
     async def _prune(self) -> None:
-        while True:
+        while not self._closing.is_set():
             horizon = f"{int((self._clock() - self._retention.total_seconds()) * 1e6):016x}"
             try:
                 await self._prune_before(horizon)
             except Unavailable as error:
                 _log.warning("old audit records could not be deleted", reason=error.reason)
-            await asyncio.sleep(3600)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), 3600)
 
     async def _prune_before(self, horizon: str) -> None:
         """Delete in small pieces, so that no decision waits long for its own record."""
-        while True:
+        while not self._closing.is_set():
             async with self._records.write() as transaction:
                 oldest = await transaction.list(AuditRecord, account=self._account, limit=500)
                 aged = [record for record in oldest if record.id < horizon]

@@ -125,6 +125,12 @@ def _sqlite(
     def begin_transaction(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def roll_back(connection: Any, _record: Any, _error: Any) -> None:
+        # Whoever is cancelled in the middle of a statement loses the connection. SQLite keeps a closed connection, and
+        # the write lock with it, for as long as somebody holds one of its cursors: the traceback of that caller does.
+        connection.rollback()
+
     return engine
 
 

@@ -60,14 +60,15 @@ class SqlRecords:
     def __init__(self, readers: AsyncEngine, writers: AsyncEngine) -> None:
         self._readers = readers
         self._writers = writers
+        self._returns: set[asyncio.Task[None]] = set()
 
     def read(self) -> AbstractAsyncContextManager["SqlTransaction"]:
         """Begin a transaction that sees one consistent state. Writing in it is a TypeError."""
-        return _transaction(self._readers, writable=False)
+        return self._transaction(self._readers, writable=False)
 
     def write(self) -> AbstractAsyncContextManager["SqlTransaction"]:
         """Begin a transaction that commits when the block ends, and rolls back when it raises."""
-        return _transaction(self._writers, writable=True)
+        return self._transaction(self._writers, writable=True)
 
     async def ping(self) -> None:
         """Raise `errors.Unavailable` unless the database answers within PING_SECONDS and its schema is ours."""
@@ -78,9 +79,30 @@ class SqlRecords:
             raise errors.Unavailable(reason=f"records: the schema is at {found}, this version needs {schema.head()}")
 
     async def close(self) -> None:
-        """Give back every connection."""
+        """Give back every connection, those of callers that were cancelled, too."""
+        while self._returns:  # one that outlived its event loop would keep SQLite's write lock until the process ends
+            await asyncio.wait(self._returns)
         await self._readers.dispose()
         await self._writers.dispose()
+
+    @asynccontextmanager
+    async def _transaction(self, engine: AsyncEngine, *, writable: bool) -> AsyncIterator["SqlTransaction"]:
+        with _named_faults():
+            connection = await engine.connect()
+        try:
+            with _named_faults():
+                await connection.begin()
+            transaction = SqlTransaction(connection, writable=writable)
+            yield transaction
+            transaction.check()
+            with _named_faults():
+                await connection.commit()
+        finally:
+            # A caller that is cancelled must not leave the connection, and SQLite's write lock with it, behind.
+            giving_back = asyncio.create_task(_give_back(connection))
+            self._returns.add(giving_back)
+            giving_back.add_done_callback(self._returns.discard)
+            await asyncio.shield(giving_back)
 
 
 class SqlTransaction:
@@ -230,23 +252,6 @@ class SqlTransaction:
     def _demand_writable(self) -> None:
         if not self._writable:
             raise TypeError("this transaction only reads")
-
-
-@asynccontextmanager
-async def _transaction(engine: AsyncEngine, *, writable: bool) -> AsyncIterator[SqlTransaction]:
-    with _named_faults():
-        connection = await engine.connect()
-    try:
-        with _named_faults():
-            await connection.begin()
-        transaction = SqlTransaction(connection, writable=writable)
-        yield transaction
-        transaction.check()
-        with _named_faults():
-            await connection.commit()
-    finally:
-        # A caller that is cancelled must not leave the connection, and SQLite's write lock with it, behind.
-        await asyncio.shield(_give_back(connection))
 
 
 async def _give_back(connection: AsyncConnection) -> None:

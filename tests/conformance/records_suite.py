@@ -386,6 +386,26 @@ class RecordsSuite:
         async with records.write() as tx:
             assert await tx.list(AgentRuntime, account=account) == []
 
+    async def test_a_writer_that_is_cancelled_in_a_statement_leaves_no_lock_behind(
+        self, records: SqlRecords, account: str
+    ):
+        async def read_in_a_writing_transaction() -> None:
+            async with records.write() as tx:
+                while True:
+                    await tx.list(Tag, account=account)
+
+        async with records.write() as tx:
+            await tx.create(*(Tag(account, "r", f"{n:03}", "v" * 100) for n in range(300)))
+        kept = []  # their tracebacks, and with them the cursors of the statements
+        for turns in range(40):
+            task = asyncio.create_task(read_in_a_writing_transaction())
+            await asyncio.sleep(0.0003 * turns)
+            task.cancel()
+            kept += await asyncio.gather(task, return_exceptions=True)
+            async with asyncio.timeout(10), records.write() as tx:
+                await tx.delete(Tag, account=account, resource="another")
+        assert len(kept) == 40
+
     async def test_a_cancelled_waiter_leaves_nothing_behind(self, records: SqlRecords, account: str):
         async with records.write() as tx:
             await tx.create(Tag(account, "r", "k", "v"))
