@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
+from identity_gateway.authorization import Asked, Authorization
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
-from identity_gateway.inbound import Scheme, Signatures, authorize, authorize_elsewhere
+from identity_gateway.inbound import Scheme, Signatures
 from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol.request import Request
 from identity_gateway.protocol.sigv4 import PresentedSignature
@@ -63,8 +64,9 @@ class Recorded:
 class Admission:
     """Stands before every AWS JSON operation."""
 
-    def __init__(self, signatures: Signatures, audit: Audit) -> None:
+    def __init__(self, signatures: Signatures, authorization: Authorization, audit: Audit) -> None:
         self._signatures = signatures
+        self._authorization = authorization
         self._audit = audit
 
     async def refuse_stranger(
@@ -99,10 +101,11 @@ class Admission:
         async with self._refusals_kept(attempt, principal.arn):
             resources = name_resources()
         async with self._refusals_kept(attempt, principal.arn, resources[-1]):
-            reason = authorize(principal, attempt.action, resources, service=attempt.service)
+            asked = Asked(attempt.action, resources, service=attempt.service)
+            reason = await self._authorization.permit(principal, asked)
         for demand in demands:
             async with self._refusals_kept(attempt, principal.arn, resources[-1], {"demanded": demand.to_json()}):
-                authorize_elsewhere(principal, f"{demand.service}:{demand.action}", demand.names)
+                await self._authorization.permit_elsewhere(principal, f"{demand.service}:{demand.action}", demand.names)
         details = {"demanded": [demand.to_json() for demand in demands]} if demands else None
         await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason, details)
         return resources[-1]

@@ -28,6 +28,7 @@ LAYERS = [
         "tags",
         "workload",
         "access_keys",
+        "authorization",
         "inbound",
         "admission",
         "invocation",

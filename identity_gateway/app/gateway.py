@@ -15,6 +15,7 @@ from identity_gateway.api.public import Lifecycle
 from identity_gateway.app.credentials import Credentials, open_credentials
 from identity_gateway.app.state import Clock, Parts, State, ephemeral_of, open_state, secret_of, tls_of
 from identity_gateway.audit import Audit
+from identity_gateway.authorization import Authorization
 from identity_gateway.egress import Egress
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.idempotency import Idempotency
@@ -58,7 +59,8 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             clock=clock,
             max_skew=timedelta(seconds=settings.signature_max_skew),
         )
-        invocations, discovery = _agents(stack, parts, signatures)
+        authorization = Authorization()
+        invocations, discovery = _agents(stack, parts, signatures, authorization)
         stories = _stories(parts, credentials)
         lifecycle = Lifecycle({"records": state.records.ping, "ephemeral": parts.ephemeral.ping})
         metrics_token = secret_of(settings.metrics_token)
@@ -67,7 +69,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             (pages.opens, pages.pages(credentials.consents.front_channel)),
             (webhooks.opens, webhooks.webhooks(credentials.signals)),
         )
-        admission = Admission(signatures, parts.audit)
+        admission = Admission(signatures, authorization, parts.audit)
         front = Front(load_services(), stories, invocations, discovery, admission, state.realm, doors)
         yield Gateway(front, lifecycle, stories, parts.audit)
 
@@ -113,7 +115,9 @@ def _stories(parts: Parts, credentials: Credentials) -> Stories:
     )
 
 
-def _agents(stack: AsyncExitStack, parts: Parts, signatures: Signatures) -> tuple[Invocations, Discovery]:
+def _agents(
+    stack: AsyncExitStack, parts: Parts, signatures: Signatures, authorization: Authorization
+) -> tuple[Invocations, Discovery]:
     """Build the way to the agents."""
     settings, records, realm = parts.settings, parts.state.records, parts.state.realm
     upstream = Upstream(
@@ -127,6 +131,7 @@ def _agents(stack: AsyncExitStack, parts: Parts, signatures: Signatures) -> tupl
     callers = Callers(
         signatures,
         bearer_tokens,
+        authorization,
         Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
         realm,
         body_timeout=settings.agent_sync_timeout,

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from identity_gateway.authorization import Asked, Authorization
 from identity_gateway.errors import (
     AccessDenied,
     IncompleteSignature,
@@ -14,7 +15,7 @@ from identity_gateway.errors import (
     MissingAuthentication,
     ValidationFailed,
 )
-from identity_gateway.inbound import BearerTokens, Scheme, Signatures, authorize
+from identity_gateway.inbound import BearerTokens, Scheme, Signatures
 from identity_gateway.model import Document, IamPrincipal, JwtUser, NamedUser, Realm, Secret, User
 from identity_gateway.protocol import bearer, headers
 from identity_gateway.protocol.headers import Headers
@@ -67,6 +68,7 @@ class Callers:
         self,
         signatures: Signatures,
         bearer_tokens: BearerTokens,
+        authorization: Authorization,
         spool: Spool,
         realm: Realm,
         *,
@@ -74,6 +76,7 @@ class Callers:
     ) -> None:
         self._signatures = signatures
         self._bearer_tokens = bearer_tokens
+        self._authorization = authorization
         self._spool = spool
         self._realm = realm
         self._body_timeout = body_timeout
@@ -95,14 +98,12 @@ class Callers:
             raise InvalidToken(reason="the Authorization header names a scheme that is not served")
         return await self._proven_by_signature(call, route)
 
-    def permit(self, proven: Proven, route: Route | None) -> str:
+    async def permit(self, proven: Proven, route: Route | None) -> str:
         """Return why the caller may invoke the runtime, or raise AccessDenied."""
-        if proven.signer is None:
-            return "token accepted by the authorizer"
         resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
-        if proven.user is not None:
-            authorize(proven.signer, "InvokeAgentRuntimeForUser", resources)
-        return authorize(proven.signer, "InvokeAgentRuntime", resources)
+        if proven.signer is not None and proven.user is not None:
+            await self._authorization.permit(proven.signer, Asked("InvokeAgentRuntimeForUser", resources))
+        return await self._authorization.permit(proven.signer, Asked("InvokeAgentRuntime", resources))
 
     async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
         token = Secret(bearer.token(call.request))

@@ -38,7 +38,7 @@ class Invocations:
             route = await self._routes.asked_for(call.asked)
             resource = route.endpoint_arn if route else resource
             proven = await self._callers.prove(call, scheme, route)
-            reason = self._callers.permit(proven, route)
+            reason = await self._callers.permit(proven, route)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
             await self._still_there(route, since=began)

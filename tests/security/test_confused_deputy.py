@@ -13,6 +13,7 @@ from identity_gateway.access_keys import AccessKeys
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.api.operations import SERVED
 from identity_gateway.audit import Audit
+from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied
 from identity_gateway.inbound import Signatures
 from identity_gateway.model import AuditRecord, Document, IamPrincipal, Realm
@@ -77,7 +78,7 @@ async def records(tmp_path: Path) -> AsyncIterator[SqlRecords]:
 async def admission(records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, REALM.account, clock=clock, retention=timedelta(days=7))
     keys = AccessKeys(records, Sealer([b"k" * 32], "access-keys"), REALM.account, clock=clock)
-    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), audit)
+    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), Authorization(), audit)
     await audit.close()
 
 

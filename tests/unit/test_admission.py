@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from identity_gateway.access_keys import AccessKeys, NewAccessKey
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.audit import ALLOWED, DENIED, Audit
+from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied, InvalidSignature, MissingAuthentication, Unavailable, ValidationFailed
 from identity_gateway.inbound import Signatures
 from identity_gateway.model import AuditRecord, IamPrincipal, Secret
@@ -37,7 +38,7 @@ def keys(records: SqlRecords, clock: Clock) -> AccessKeys:
 @pytest.fixture
 async def admission(keys: AccessKeys, records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7))
-    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), audit)
+    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), Authorization(), audit)
     await audit.close()
 
 

@@ -10,11 +10,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from identity_gateway import inbound
 from identity_gateway.access_keys import AccessKeys
 from identity_gateway.egress import Egress
 from identity_gateway.errors import (
-    AccessDenied,
     IncompleteSignature,
     InsufficientScope,
     InvalidSignature,
@@ -22,7 +20,7 @@ from identity_gateway.errors import (
     MissingAuthentication,
     Unavailable,
 )
-from identity_gateway.inbound import BearerTokens, Scheme, Signatures, UserTokens, authorize, scheme_of
+from identity_gateway.inbound import BearerTokens, Scheme, Signatures, UserTokens, bearer_tokens, scheme_of
 from identity_gateway.keysets import KeySets
 from identity_gateway.model import IamPrincipal, JwtUser, Secret
 from identity_gateway.protocol.jwt import SignedClaims
@@ -289,7 +287,7 @@ async def test_a_token_that_expired_is_refused_although_it_was_remembered(door: 
 
 
 async def test_remembered_tokens_are_bounded_and_the_oldest_goes_first(door: Door, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(inbound, "_REMEMBERED_TOKENS", 3)
+    monkeypatch.setattr(bearer_tokens, "_REMEMBERED_TOKENS", 3)
     token = door.token()
     for version in range(1, 6):
         await door.verify(token, version=version)
@@ -352,54 +350,3 @@ async def test_a_user_is_proven_by_a_key_that_was_published_later(door: Door, us
     await user_tokens.user_of(door.token())
     new = door.issuer.rotate()
     assert await user_tokens.user_of(door.token(new)) == JwtUser(door.issuer.issuer, "alice")
-
-
-# --- What a principal may do ---
-
-
-def principal(*, admin: bool = False, policy: dict[str, Any] | None = None) -> IamPrincipal:
-    return IamPrincipal(ACCOUNT, KEY_ID, "ci", admin=admin, policy=policy)
-
-
-def document(effect: str, action: str, resource: str | list[str]) -> dict[str, Any]:
-    statement = {"Effect": effect, "Action": action, "Resource": resource}
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
-@pytest.mark.parametrize(
-    ("policy", "reason"),
-    [
-        (None, "the key has no policy"),
-        (document("Allow", "bedrock-agentcore:GetAgentRuntime", "*"), "not allowed by any statement"),
-        (document("Allow", "InvokeAgentRuntime", "*"), "not allowed by any statement"),
-        (document("Allow", "lambda:InvokeAgentRuntime", "*"), "not allowed by any statement"),
-        (document("Allow", "bedrock-agentcore:InvokeAgentRuntime", ARN), "not allowed by any statement"),
-        (document("Deny", "*", ENDPOINT), "not allowed by any statement"),
-    ],
-)
-def test_what_no_policy_allows_is_denied(policy: dict[str, Any] | None, reason: str):
-    with pytest.raises(AccessDenied) as caught:
-        authorize(principal(policy=policy), "InvokeAgentRuntime", (ARN, ENDPOINT))
-    assert caught.value.reason == reason
-    assert reason not in caught.value.message
-
-
-def test_an_explicit_deny_is_named_in_the_reason():
-    policy = {"Version": "2012-10-17", "Statement": [document(e, "*", "*")["Statement"][0] for e in ("Allow", "Deny")]}
-    with pytest.raises(AccessDenied) as caught:
-        authorize(principal(policy=policy), "InvokeAgentRuntime", (ARN,))
-    assert caught.value.reason == "explicitly denied"
-
-
-def test_no_resource_is_denied_to_a_policy_that_allows_everything():
-    with pytest.raises(AccessDenied):
-        authorize(principal(policy=document("Allow", "*", "*")), "InvokeAgentRuntime", ())
-
-
-def test_a_policy_that_covers_every_resource_allows():
-    policy = document("Allow", "bedrock-agentcore:Invoke*", [ARN, ENDPOINT])
-    assert authorize(principal(policy=policy), "InvokeAgentRuntime", (ARN, ENDPOINT)) == "identity policy"
-
-
-def test_an_admin_key_may_do_everything():
-    assert authorize(principal(admin=True), "DeleteAgentRuntime", (ARN,)) == "admin key"
