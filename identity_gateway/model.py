@@ -130,7 +130,10 @@ class WorkloadIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
-    """A SigV4 key of the gateway's own. A key that is neither `admin` nor has a `policy` may call nothing."""
+    """A SigV4 key of the gateway's own. A key that is neither `admin` nor has a `policy` may call nothing.
+
+    A key that was disabled, or has expired, signs nothing.
+    """
 
     account: str
     id: str
@@ -139,6 +142,47 @@ class AccessKey:
     admin: bool
     policy: Document | None
     created_at: datetime
+    disabled_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a caller becomes with temporary credentials: `policy` says what they may do, `trust` who may become it."""
+
+    account: str
+    name: str
+    policy: Document
+    trust: Document
+    max_session_seconds: int
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ResourcePolicy:
+    """The policy that stands at a resource, by its ARN: who may do what to it."""
+
+    account: str
+    resource: str
+    document: Document
+    created_at: datetime
+    updated_at: datetime
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key with which the gateway signs JWTs of its own. `public` is its JWK; retired keys sign no more."""
+
+    account: str
+    id: str
+    algorithm: str
+    sealed_private: bytes = field(repr=False)
+    public: Document
+    created_at: datetime
+    retired_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,15 +394,31 @@ class WorkloadAccess:
 
 @dataclass(frozen=True, slots=True)
 class IamPrincipal:
-    """A caller that signed with an access key of the gateway."""
+    """A caller that signed with an access key of the gateway, or with temporary credentials of a role.
+
+    For a role, `name` is that of the role and `session` that of the session; `session_policies` narrow what the role's
+    own policy allows. `expires_at` is seconds since the epoch.
+    """
 
     account: str
     access_key_id: str
     name: str
     admin: bool
     policy: Document | None = field(repr=False)
+    session: str | None = None
+    session_policies: tuple[Document, ...] = field(default=(), repr=False)
+    expires_at: float | None = None
 
     @property
     def arn(self) -> str:
         """The principal as audit records name it."""
+        if self.session is not None:
+            return f"arn:aws:sts::{self.account}:assumed-role/{self.name}/{self.session}"
         return f"arn:aws:iam::{self.account}:user/{self.name}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every ARN under which policies may name the principal: the account's root is not among them."""
+        if self.session is not None:
+            return (self.arn, f"arn:aws:iam::{self.account}:role/{self.name}")
+        return (self.arn,)

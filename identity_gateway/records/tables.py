@@ -28,6 +28,9 @@ from identity_gateway.model import (
     Grant,
     IdempotentResult,
     KeyCheck,
+    ResourcePolicy,
+    Role,
+    SigningKey,
     Tag,
     TokenVault,
     WorkloadIdentity,
@@ -204,6 +207,9 @@ _TABLES: dict[type[Any], sa.Table] = {
         ],
     ),
     TokenVault: _declare(TokenVault, "token_vault", key=("account", "id")),
+    Role: _declare(Role, "role", key=("account", "name")),
+    ResourcePolicy: _declare(ResourcePolicy, "resource_policy", key=("account", "resource")),
+    SigningKey: _declare(SigningKey, "signing_key", key=("account", "id")),
 }
 
 KINDS = tuple(_TABLES)

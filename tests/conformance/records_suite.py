@@ -5,7 +5,7 @@ Tests share a database and keep apart by their account.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from typing import Any
@@ -22,13 +22,20 @@ from identity_gateway.model import (
     AgentRuntimeEndpoint,
     AgentRuntimeVersion,
     AuditRecord,
+    CredentialProvider,
+    Grant,
     IdempotentResult,
     KeyCheck,
+    ResourcePolicy,
+    Role,
+    SigningKey,
     Tag,
+    TokenVault,
     WorkloadIdentity,
 )
 from identity_gateway.records import AlreadyExists, Stale
 from identity_gateway.records.sql import SqlRecords, open_records
+from identity_gateway.records.tables import KINDS
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, UTC)
 
@@ -48,7 +55,27 @@ def one_of_each(account: str) -> list[Any]:
         IdempotentResult(account, "CreateAgentRuntime", "t" * 256, b"", {}, NOW),
         AuditRecord(account, "01", NOW, "q", "p", "a", "r", "allow", "", "127.0.0.1", {"n": 1}),
         KeyCheck(account, "default", b"sealed"),
+        CredentialProvider(account, "oauth2", "p", "id", "V", {"a": 1}, {}, "MANAGED", None, b"sealed", NOW, NOW),
+        given_grant(account),
+        TokenVault(account, "default", "ServiceManagedKey", None, NOW),
+        Role(account, "reader", {"Version": "x"}, {"principals": []}, 3600, NOW, NOW),
+        ResourcePolicy(account, "arn:aws:x", {"Version": "x"}, NOW, NOW),
+        SigningKey(account, "kid", "ES384", b"sealed", {"kty": "EC"}, NOW),
     ]
+
+
+def given_grant(account: str) -> Grant:
+    texts = [field.name for field in fields(Grant) if field.type is str]
+    return Grant(
+        **dict.fromkeys(texts, "x") | {"account": account, "id": "g"},
+        **dict.fromkeys(("scopes", "granted_scopes"), ("a", "b")),
+        **dict.fromkeys(("intent_owner", "intent_at", "intent_digest", "retry_at", "refresh_expires_at")),
+        **dict.fromkeys(("expires_at", "obtained_at", "created_at", "updated_at"), NOW),
+        request={"scopes": ["a"]},
+        sealed=b"\x00",
+        generation=1,
+        failures=0,
+    )
 
 
 def key_of(record: Any) -> dict[str, Any]:
@@ -62,6 +89,12 @@ def key_of(record: Any) -> dict[str, Any]:
         IdempotentResult: lambda r: {"operation": r.operation, "token": r.token},
         AuditRecord: lambda r: {"id": r.id},
         KeyCheck: lambda r: {"name": r.name},
+        CredentialProvider: lambda r: {"kind": r.kind, "name": r.name},
+        Grant: lambda r: {"id": r.id},
+        TokenVault: lambda r: {"id": r.id},
+        Role: lambda r: {"name": r.name},
+        ResourcePolicy: lambda r: {"resource": r.resource},
+        SigningKey: lambda r: {"id": r.id},
     }[type(record)](record)
 
 
@@ -369,6 +402,9 @@ class RecordsSuite:
         assert (deleted, left) == ((2, 0), ["r2", "r2"])
 
     # --- the store as a whole
+
+    def test_every_kind_of_record_is_tried(self, account: str):
+        assert {type(record) for record in one_of_each(account)} == set(KINDS)
 
     async def test_a_cancelled_writer_leaves_nothing_behind(self, records: SqlRecords, account: str):
         inside = asyncio.Event()
