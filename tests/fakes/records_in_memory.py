@@ -74,7 +74,7 @@ class InMemoryTransaction:
         self._step = step
         self._writable = writable
 
-    async def get(self, kind: type[Any], *, account: str, **key: Any) -> Any:
+    async def get(self, kind: type[Any], /, *, account: str, **key: Any) -> Any:
         names = key_of(kind)
         if key.keys() != set(names[1:]):
             raise TypeError(f"the key of {kind.__name__} is {names}")
@@ -138,7 +138,7 @@ class InMemoryTransaction:
         rows[_key(kept)] = kept
         return replace(record, revision=record.revision + 1)
 
-    async def delete(self, kind: type[Any], *, account: str, **where: Any) -> int:
+    async def delete(self, kind: type[Any], /, *, account: str, **where: Any) -> int:
         self._demand_writable()
         if not where:
             raise TypeError("delete wants to know which records")
