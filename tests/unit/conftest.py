@@ -4,12 +4,35 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from identity_gateway.records.connect import open_engines
 from identity_gateway.records.sql import SqlRecords, open_records
 from tests.fakes.clock import Clock
+
+
+class Database:
+    """The engines of every test, one after the other: each opens its own file, what was compiled once serves them all.
+
+    Closing the records closes all connections, and an engine opens new ones when it is used again.
+    """
+
+    def __init__(self) -> None:
+        self.path = Path()
+        self.engines = open_engines("sqlite:///elsewhere")
+        for engine in self.engines:
+            event.listen(engine.sync_engine, "do_connect", self._direct)
+            event.listen(engine.sync_engine, "connect", _hurry)
+
+    def _direct(self, _dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
+        arguments[0] = str(self.path)
+
+
+def _hurry(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA synchronous=OFF")  # nobody cuts the power of a test
 
 
 @pytest.fixture
@@ -29,10 +52,15 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def database() -> Database:
+    return Database()
+
+
 @pytest.fixture
-async def records(empty_database: Path, tmp_path: Path) -> AsyncIterator[SqlRecords]:
+async def records(empty_database: Path, database: Database, tmp_path: Path) -> AsyncIterator[SqlRecords]:
     """A database in the file `records.sqlite`."""
-    path = shutil.copy(empty_database, tmp_path / "records.sqlite")
-    opened = SqlRecords(*open_engines(f"sqlite:///{path}"))
+    database.path = shutil.copy(empty_database, tmp_path / "records.sqlite")
+    opened = SqlRecords(*database.engines)
     yield opened
     await opened.close()

@@ -36,10 +36,11 @@ def test_each_region_has_its_own_client(clients: AwsClients):
     assert clients.of("us-gov-west-1").meta.region_name == "us-gov-west-1"
 
 
-def test_regions_that_somebody_invents_do_not_fill_the_memory(clients: AwsClients):
+def test_regions_that_somebody_invents_do_not_fill_the_memory(clients: AwsClients, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("identity_gateway.aws_clients._MOST", 3)
     first = clients.of("eu-central-1")
-    for number in range(40):
-        clients.of(f"xx-{chr(97 + number // 26)}{chr(97 + number % 26)}-1")
+    for letter in "abc":
+        clients.of(f"xx-{letter}-1")
     assert clients.of("eu-central-1") is not first
 
 

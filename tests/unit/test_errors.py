@@ -7,9 +7,9 @@ import pytest
 
 from identity_gateway import errors
 from identity_gateway.errors import GatewayError
-from identity_gateway.protocol.aws import load_services
+from tests.unit.served import AWS
 
-CODES_OF_MODELS = load_services().error_statuses
+CODES_OF_MODELS = AWS.error_statuses
 COMMON_CODES = {
     "UnknownOperationException": 404,
     "UnsupportedOperationException": 501,

@@ -14,11 +14,13 @@ from identity_gateway.keysets import KeySets, discovery_url_of
 from tests.fakes.issuer import DISCOVERY, JWKS, FakeIssuer, SigningKey, Vice
 from tests.fakes.shared import SharedDictionary
 
-EGRESS = Egress((ip_network("127.0.0.0/8"),), total=0.5, max_bytes=200_000)
+IMPATIENT = 0.1  # seconds, of those who ask what never answers
 HOUR = 3600.0
 DAY = 24 * HOUR
-BAD_ANSWERS = [Vice.DOWN, Vice.ERROR, Vice.REDIRECT, Vice.GARBAGE, Vice.EMPTY_SET, Vice.DEEP, Vice.PRIVATE_KEY]
-SLOW_ANSWERS = [Vice.SLOW_DRIP, Vice.ENDLESS, Vice.HANG]
+BAD_ANSWERS = [
+    Vice.DOWN, Vice.ERROR, Vice.REDIRECT, Vice.GARBAGE, Vice.EMPTY_SET, Vice.DEEP, Vice.PRIVATE_KEY, Vice.ENDLESS,
+]  # fmt: skip
+SLOW_ANSWERS = [Vice.SLOW_DRIP, Vice.HANG]
 
 
 class Clock:
@@ -38,13 +40,19 @@ class World:
         self.issuer = issuer
         self.clock = Clock()
         self.url = issuer.discovery_url
+        self.egress = Egress((ip_network("127.0.0.0/8"),), total=5.0, max_bytes=200_000)
         self.replicas: list[KeySets] = []
         self.keysets = self.replica()
 
     def replica(self, **options: Any) -> KeySets:
-        keysets = KeySets(EGRESS, clock=self.clock, **options)
+        keysets = KeySets(self.egress, clock=self.clock, **options)
         self.replicas.append(keysets)
         return keysets
+
+    def make_issuer_fail(self, vice: Vice, *paths: str) -> None:
+        self.issuer.vices |= dict.fromkeys(paths, vice)
+        if vice in SLOW_ANSWERS:
+            self.egress._total = IMPATIENT
 
     async def settle(self) -> None:
         """Wait until no background task is left."""
@@ -57,6 +65,7 @@ async def world() -> AsyncIterator[World]:
     async with FakeIssuer() as issuer, contextlib.AsyncExitStack() as stack:
         built = World(issuer)
         yield built
+        stack.push_async_callback(built.egress.aclose)
         for keysets in built.replicas:
             stack.push_async_callback(keysets.aclose)
 
@@ -66,7 +75,7 @@ async def world() -> AsyncIterator[World]:
 
 @pytest.mark.parametrize("vice", [*BAD_ANSWERS, *SLOW_ANSWERS])
 async def test_an_issuer_that_fails_at_the_first_look_is_unavailable(world: World, vice: Vice) -> None:
-    world.issuer.fail(vice)
+    world.make_issuer_fail(vice, DISCOVERY, JWKS)
     with pytest.raises(Unavailable) as failure:
         await world.keysets.get(world.url)
     assert failure.value.reason.startswith("no usable key set of 127.0.0.1: ")
@@ -118,7 +127,7 @@ async def test_an_issuer_that_failed_is_asked_again_after_the_cool_down(world: W
 @pytest.mark.parametrize("vice", [*BAD_ANSWERS, *SLOW_ANSWERS])
 async def test_a_good_set_outlives_a_bad_answer(world: World, vice: Vice) -> None:
     good = await world.keysets.get(world.url)
-    world.issuer.vices = {JWKS: vice}
+    world.make_issuer_fail(vice, JWKS)
     world.clock.now += HOUR
     assert await world.keysets.get(world.url) is good
 
@@ -168,7 +177,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_along(world: Worl
 
 
 def test_nothing_is_fresh_before_it_was_fetched() -> None:
-    assert KeySets(EGRESS, clock=Clock()).peek("https://keys.example/") is None
+    assert KeySets(Egress(), clock=Clock()).peek("https://keys.example/") is None
 
 
 async def test_a_fresh_set_is_seen_without_waiting(world: World) -> None:
@@ -318,7 +327,7 @@ async def test_the_issuer_that_failed_first_is_forgotten_first(world: World) -> 
 async def test_issuers_that_are_being_asked_do_not_crowd_out_one_that_answered(world: World) -> None:
     keysets = world.replica(max_issuers=2)
     await keysets.get(world.url)
-    world.issuer.vices = {f"/{number}": Vice.HANG for number in range(5)}
+    world.make_issuer_fail(Vice.HANG, *(f"/{number}" for number in range(5)))
     asked = (keysets.get(world.issuer.issuer + path) for path in world.issuer.vices)
     await asyncio.gather(*asked, return_exceptions=True)
     assert keysets.peek(world.url) is not None

@@ -15,6 +15,7 @@ from tests.fakes.issuer import DISCOVERY, FakeIssuer, Vice
 
 URL = "https://id.example/.well-known/oauth-authorization-server"
 COOLDOWN = 10
+IMPATIENT = 0.1  # seconds, of those who ask what never answers
 
 
 def document(issuer: str = "https://id.example", **changes: Any) -> dict[str, Any]:
@@ -34,12 +35,17 @@ async def server() -> AsyncIterator[FakeIssuer]:
 
 
 @pytest.fixture
-async def metadata(clock: Clock) -> AsyncIterator[ServerMetadata]:
-    egress = Egress([ip_network("127.0.0.0/8")], total=1.0)
+async def egress() -> AsyncIterator[Egress]:
+    made = Egress([ip_network("127.0.0.0/8")])
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def metadata(egress: Egress, clock: Clock) -> AsyncIterator[ServerMetadata]:
     made = ServerMetadata(egress, clock=clock)
     yield made
     await made.aclose()
-    await egress.aclose()
 
 
 # --- Documents that cannot be used ---
@@ -72,9 +78,19 @@ async def test_a_document_that_cannot_be_read_is_the_administrators_to_mend(
     assert server.issuer not in caught.value.message
 
 
-@pytest.mark.parametrize("vice", [Vice.DOWN, Vice.ERROR, Vice.HANG, Vice.SLOW_DRIP, Vice.ENDLESS, Vice.COMPRESSED])
+@pytest.mark.parametrize("vice", [Vice.DOWN, Vice.ERROR, Vice.ENDLESS, Vice.COMPRESSED])
 async def test_a_server_that_does_not_answer_is_unavailable(server: FakeIssuer, metadata: ServerMetadata, vice: Vice):
     server.fail(vice)
+    with pytest.raises(Unavailable):
+        await metadata.get(server.discovery_url)
+
+
+@pytest.mark.parametrize("vice", [Vice.HANG, Vice.SLOW_DRIP])
+async def test_a_server_that_takes_too_long_is_unavailable(
+    server: FakeIssuer, metadata: ServerMetadata, egress: Egress, vice: Vice
+):
+    server.fail(vice)
+    egress._total = IMPATIENT
     with pytest.raises(Unavailable):
         await metadata.get(server.discovery_url)
 

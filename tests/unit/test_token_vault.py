@@ -174,12 +174,18 @@ async def test_a_rotation_does_not_begin_under_a_key_that_does_not_work(world: W
     assert key_reference((await world.grant("one")).sealed) == LOCAL
 
 
+@pytest.fixture
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("identity_gateway.token_vault._PAGE", 10)
+
+
+@pytest.mark.usefixtures("small_pages")
 async def test_a_rotation_brings_every_value_under_the_present_key(world: World):
-    await world.put(*(f"grant-{number}" for number in range(110)))
+    await world.put(*(f"grant-{number}" for number in range(21)))
     provider = await world.put_provider("slack")
     await use(world, 1)
-    assert await world.vaults.rotate() == Rotated(values=111, rewrapped=111)
-    assert (await world.vaults.status())["keys"] == {f"kms:{arn_of(1)}": 111}
+    assert await world.vaults.rotate() == Rotated(values=22, rewrapped=22)
+    assert (await world.vaults.status())["keys"] == {f"kms:{arn_of(1)}": 22}
     sealed = (await world.provider("slack")).sealed_secrets
     assert await world.envelope.open(sealed, place=provider_place(provider)) == b"slack"
 
@@ -278,13 +284,14 @@ async def test_a_refresh_that_was_cut_off_long_ago_is_not_waited_for(world: Worl
     assert (await world.vaults.rotate()).rewrapped == 1
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_what_writers_write_during_a_rotation_is_neither_lost_nor_left_behind(world: World):
-    await world.put(*(f"grant-{number:02}" for number in range(60)))
+    await world.put(*(f"grant-{number:02}" for number in range(30)))
     await use(world, 1)
     written: dict[str, bytes] = {}
 
     async def writers() -> None:
-        for number in range(0, 60, 4):
+        for number in range(0, 30, 2):
             written[f"grant-{number:02}"] = await world.renew(f"grant-{number:02}")
             await world.put(f"later-{number:02}")
 
@@ -294,11 +301,12 @@ async def test_what_writers_write_during_a_rotation_is_neither_lost_nor_left_beh
     assert (await world.vaults.status())["stale"] == 0
 
 
+@pytest.mark.usefixtures("small_pages")
 async def test_progress_is_told_page_by_page(records: SqlRecords, service: FakeTransit, clock: Clock):
-    await world_of(records, service, clock, OLD).put(*(f"grant-{number}" for number in range(150)))
+    await world_of(records, service, clock, OLD).put(*(f"grant-{number}" for number in range(15)))
     told: list[int] = []
     await world_of(records, service, clock, NEW, OLD).vaults.rotate(lambda counts: told.append(counts.rewrapped))
-    assert told[:2] == [100, 150]
+    assert told[:2] == [10, 15]
 
 
 async def test_the_status_tells_what_lies_under_which_key(world: World, service: FakeTransit):

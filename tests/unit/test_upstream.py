@@ -64,6 +64,15 @@ async def until(condition) -> None:
     pytest.fail("it never happened")
 
 
+async def let_pass(seconds: float) -> None:
+    """Put the clock of the loop forward, and let it run what is due by then."""
+    loop = asyncio.get_running_loop()
+    before = loop.time
+    loop.time = lambda: before() + seconds
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class Gate:
     """An agent that answers a request when it is told to, and says when it has one."""
 
@@ -193,21 +202,24 @@ async def test_the_time_to_answer_covers_the_head_only(upstream) -> None:
     async def script(reader, writer):
         await read_request(reader)
         writer.write(OK + b"content-length: 5\r\n\r\nhe")
-        await asyncio.sleep(0.7)
+        await rest.acquire()
         writer.write(b"llo")
 
-    async with ScriptedAgent(script) as agent:
-        assert await fetch(upstream, agent, head_timeout=0.5) == b"hello"
+    rest = asyncio.Semaphore(0)
+    async with ScriptedAgent(script) as agent, await get(upstream, agent, head_timeout=20) as response:
+        await let_pass(30)
+        rest.release()
+        assert b"".join([chunk async for chunk in response]) == b"hello"
 
 
 async def test_the_time_to_answer_begins_when_the_request_is_sent(upstream) -> None:
     async def body():
         yield b"a"
-        await asyncio.sleep(0.7)
+        await let_pass(30)
         yield b"b"
 
     async with ScriptedAgent(answer(b"done")) as agent:
-        assert await fetch(upstream, agent, body=body(), head_timeout=0.5) == b"done"
+        assert await fetch(upstream, agent, body=body(), head_timeout=20) == b"done"
 
 
 async def test_a_port_on_which_nobody_listens_refuses(upstream) -> None:
@@ -224,7 +236,7 @@ async def test_a_failure_names_the_origin_and_nothing_of_the_request(upstream) -
         assert "secret" not in str(caught.value)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     pieces=st.lists(
         st.one_of(
@@ -459,16 +471,19 @@ async def test_an_idle_connection_is_dropped_after_a_while() -> None:
 
 
 async def test_idle_connections_are_dropped_each_in_its_time() -> None:
-    upstream, gate = Upstream(keep_alive=0.3), Gate()
+    upstream, gate = Upstream(keep_alive=100), Gate()
     async with ScriptedAgent(gate) as agent:
-        responses = [asyncio.create_task(fetch(upstream, agent)) for _ in range(2)]
+        responses = [asyncio.create_task(fetch(upstream, agent, head_timeout=900)) for _ in range(2)]
         await until(lambda: upstream._open == 2)
         gate.open.release()
         await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(0.15)
+        await let_pass(60)
         gate.open.release()
         await asyncio.wait(responses)
+        await let_pass(60)
         await until(lambda: upstream._open == 1)
+        assert upstream._lanes != {}
+        await let_pass(60)
         await until(lambda: upstream._lanes == {})
     await upstream.aclose()
 
@@ -535,10 +550,11 @@ async def test_a_full_queue_is_busy() -> None:
 
 
 async def test_a_wait_that_takes_too_long_is_busy() -> None:
-    upstream, gate = Upstream(max_connections=1, connect_timeout=0.3), Gate()
+    upstream, gate = Upstream(max_connections=1, connect_timeout=20), Gate()
     async with ScriptedAgent(gate) as agent, asyncio.TaskGroup() as group:
-        group.create_task(fetch(upstream, agent))
+        group.create_task(fetch(upstream, agent, head_timeout=60))
         await gate.arrived.acquire()
+        group.create_task(let_pass(30))
         assert await failure(upstream, agent) == "busy"
         gate.open.release()
     await upstream.aclose()

@@ -13,13 +13,13 @@ from identity_gateway.credential_providers import CredentialProviders, place_of
 from identity_gateway.envelope import Envelope
 from identity_gateway.errors import Conflict, NotFound, Unavailable, ValidationFailed
 from identity_gateway.model import CredentialProvider, Grant, Tag
-from identity_gateway.protocol.aws import load_services
 from identity_gateway.records.sql import SqlRecords
 from tests.fakes.clock import Clock
 from tests.fakes.external_secrets import keep
+from tests.unit.served import AWS
 
 ACCOUNT = "000000000000"
-OPERATIONS = load_services().operations
+OPERATIONS = AWS.operations
 ARN = f"arn:aws:bedrock-agentcore:us-east-1:{ACCOUNT}:token-vault/default/"
 SECRET_ARN = f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:"
 REFERENCE = {"secretId": "team/vendor", "jsonKey": "secret"}

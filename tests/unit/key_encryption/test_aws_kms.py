@@ -148,7 +148,7 @@ async def test_a_service_that_is_down_is_unavailable():
 
 
 async def test_a_service_that_hangs_is_given_up_and_does_not_hold_the_event_loop(server: JsonServer):
-    service = kms(server, total=0.2, read=1.0)
+    service = kms(server, total=0.1, read=1.0)
     server.hold()
     with pytest.raises(KeyUnavailable):
         await service.key(ARN).wrap(b"k" * 32, "here")
@@ -157,7 +157,7 @@ async def test_a_service_that_hangs_is_given_up_and_does_not_hold_the_event_loop
 
 
 async def test_a_service_that_hangs_answers_others_when_it_is_back(server: JsonServer):
-    service = kms(server, total=0.2, read=1.0)
+    service = kms(server, total=0.1, read=1.0)
     server.hold()
     answers = await asyncio.gather(
         *(service.key(ARN).wrap(b"k" * 32, "here") for _ in range(30)), return_exceptions=True

@@ -27,8 +27,10 @@ def server() -> Iterator[FakeTransit]:
         yield running
 
 
-def transit(server: FakeTransit, *, token: str = TOKEN, arn: str = VAULT_ARN, **changes: Any) -> Transit:
-    return Transit(Egress(LOOPBACK, total=0.5), server.url, lambda: Secret(token), arn, **changes)
+def transit(
+    server: FakeTransit, *, token: str = TOKEN, arn: str = VAULT_ARN, total: float = 5.0, **changes: Any
+) -> Transit:
+    return Transit(Egress(LOOPBACK, total=total), server.url, lambda: Secret(token), arn, **changes)
 
 
 # --- Refused ---
@@ -148,7 +150,7 @@ async def test_a_token_that_no_header_can_carry_is_refused(server: FakeTransit):
 async def test_a_slow_engine_is_unavailable(server: FakeTransit):
     server.hold()
     with pytest.raises(KeyUnavailable):
-        await transit(server).key("transit/vault").wrap(DATA_KEY, "here")
+        await transit(server, total=0.1).key("transit/vault").wrap(DATA_KEY, "here")
 
 
 async def test_an_engine_that_is_down_is_unavailable(server: FakeTransit):

@@ -1,5 +1,6 @@
 """botocore itself writes the requests and reads the responses: what went in comes out, for every operation."""
 
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -25,10 +26,10 @@ from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
 from identity_gateway import errors
-from identity_gateway.protocol.aws import SERVICES, Operation, error_response, load_services
+from identity_gateway.protocol.aws import SERVICES, Operation, error_response
 from identity_gateway.protocol.aws.model import OUR_MODELS
+from tests.unit.served import AWS
 
-AWS = load_services()
 MODELS = {
     service: ServiceModel(
         Loader(
@@ -63,6 +64,7 @@ def read(request: AWSPreparedRequest) -> tuple[Operation, dict[str, Any]]:
 # --- values for every shape ------------------------------------------------------------------------------------------
 
 
+@functools.cache
 def text_matching(pattern: str, shortest: int, longest: float) -> str:
     tree = sre_parser.parse(pattern.replace(r"\p{C}", r"\x00-\x1f"))
     for extra in (0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 64):
@@ -206,12 +208,15 @@ def test_every_operation_writes_an_output_that_botocore_reads_unchanged(service:
         assert (status, parsed) == (model.http["responseCode"], always | output)
 
 
-@pytest.mark.parametrize(("service", "name"), OPERATIONS)
-def test_every_operation_agrees_with_botocore_on_its_facts(service: str, name: str):
-    model, operation = MODELS[service].operation_model(name), AWS.operations[name]
-    assert operation.success_status == model.http["responseCode"]
-    assert operation.errors == {shape.error_code for shape in model.error_shapes}
-    assert [operation.idempotency_token] == (model.idempotent_members or [None])
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_operation_agrees_with_botocore_on_its_facts(service: str):
+    ours, theirs = {}, {}
+    for name in MODELS[service].operation_names:
+        model, operation = MODELS[service].operation_model(name), AWS.operations[name]
+        errors_of_model = {shape.error_code for shape in model.error_shapes}
+        ours[name] = (operation.success_status, operation.errors, [operation.idempotency_token])
+        theirs[name] = (model.http["responseCode"], errors_of_model, model.idempotent_members or [None])
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from identity_gateway import errors
-from identity_gateway.protocol.aws import Match, Operation, Shape, load_services
+from identity_gateway.protocol.aws import Match, Operation, Shape
+from tests.unit.served import AWS
 
-AWS = load_services()
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OPERATIONS = sorted(AWS.operations.values(), key=str)
 SEGMENTS = sorted({segment for operation in OPERATIONS for segment in operation.uri.encode().split(b"/")})
 JSON = st.recursive(

@@ -11,8 +11,8 @@ from identity_gateway.protocol.aws.bodies import MAX_DEPTH
 from identity_gateway.protocol.aws.model import PATTERNED_LENGTH, Member, Shape, link_shapes
 from identity_gateway.protocol.aws.rest_json import RestJson
 from identity_gateway.protocol.aws.values import MAX_ERRORS
+from tests.unit.served import AWS
 
-AWS = load_services()
 RUNTIME = {
     "agentRuntimeName": "hello",
     "agentRuntimeArtifact": {"containerConfiguration": {"containerUri": "http://127.0.0.1:9000"}},

@@ -7,9 +7,9 @@ import pytest
 
 from identity_gateway import errors
 from identity_gateway.model import Secret
-from identity_gateway.protocol.aws import error_response, load_services
+from identity_gateway.protocol.aws import error_response
+from tests.unit.served import AWS
 
-AWS = load_services()
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, 678_900, UTC)
 
 

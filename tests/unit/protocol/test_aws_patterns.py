@@ -6,11 +6,9 @@ import warnings
 
 import pytest
 
-from identity_gateway.protocol.aws import load_services
 from identity_gateway.protocol.aws.model import reachable
 from identity_gateway.protocol.aws.patterns import compile_pattern
-
-AWS = load_services()
+from tests.unit.served import AWS
 
 
 def patterns() -> set[str]:

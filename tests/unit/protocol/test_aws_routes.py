@@ -3,10 +3,9 @@
 import pytest
 
 from identity_gateway import errors
-from identity_gateway.protocol.aws import load_services
 from identity_gateway.protocol.aws.routes import RouteTable
+from tests.unit.served import AWS
 
-AWS = load_services()
 ARN = "arn:aws:bedrock-agentcore:us-east-1:000000000000:runtime/hello-AbCdEf1234"
 ENCODED_ARN = b"arn%3Aaws%3Abedrock-agentcore%3Aus-east-1%3A000000000000%3Aruntime%2Fhello-AbCdEf1234"
 
@@ -117,7 +116,9 @@ def test_a_path_template_that_is_not_understood_is_refused_at_load(template: str
         RouteTable[str]().add("GET", template, "operation")
 
 
-@pytest.mark.parametrize("operation", AWS.operations.values(), ids=str)
-def test_every_operation_is_found_by_its_own_path(operation):
-    path = operation.uri.replace("{", "%7B").replace("}", "%7D").encode()
-    assert AWS.match(operation.method, path).operation is operation
+def test_every_operation_is_found_by_its_own_path():
+    found = {}
+    for name, operation in AWS.operations.items():
+        path = operation.uri.replace("{", "%7B").replace("}", "%7D").encode()
+        found[name] = AWS.match(operation.method, path).operation
+    assert found == AWS.operations

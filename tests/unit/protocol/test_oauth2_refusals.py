@@ -27,13 +27,14 @@ def refused(body: Any, status: int = 400, changes: dict[str, Any] | None = None,
 # --- By the standards -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 418, 422, 451])
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", {"message": "no"}, {"error": "something_new"}, {"error": 400}, {"error": {"code": 7}}]
 )
 @pytest.mark.parametrize("purpose", ["token", "refresh", "machine", "exchange", "revoke", "introspect", "userinfo"])
-def test_an_unknown_refusal_is_the_operators_business(status: int, body: Any, purpose: str):
-    assert refused(body, status, purpose=purpose).outcome == "operator_config"
+def test_an_unknown_refusal_is_the_operators_business(body: Any, purpose: str):
+    statuses = (400, 401, 403, 404, 405, 410, 418, 422, 451)
+    found = {status: refused(body, status, purpose=purpose).outcome for status in statuses}
+    assert found == dict.fromkeys(statuses, "operator_config")
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 599])

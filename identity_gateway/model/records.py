@@ -1,79 +1,10 @@
-"""The nouns of the field as frozen dataclasses: what the gateway knows, and what it keeps.
+"""Records: what is durable. Every key carries its account."""
 
-Records (classes that end in no suffix and start with `account`) are the durable ones: every key carries its account.
-Nothing here reads or writes anything.
-"""
-
-import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-Document = dict[str, Any]
-"""A JSON object, in the member names of the AWS models."""
-
-
-class Secret:
-    """A value that must not be shown. Its `repr` is `<secret>`; compare with `hmac.compare_digest(a.reveal(), …)`."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value itself. Every call site is a place to look at."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-    __str__ = __repr__
-
-    def __reduce__(self) -> str:
-        message = "a secret cannot be pickled"
-        raise TypeError(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Realm:
-    """Where every resource of this gateway lives: AWS partition, region and account (twelve digits)."""
-
-    account: str
-    region: str
-    partition: str = "aws"
-
-    def arn(self, resource: str) -> str:
-        """Return the ARN of a resource of this realm, for example `runtime/hello-AbCdEf1234`."""
-        return f"arn:{self.partition}:bedrock-agentcore:{self.region}:{self.account}:{resource}"
-
-    def runtime_arn(self, runtime_id: str) -> str:
-        """Return the ARN of an agent runtime."""
-        return self.arn(f"runtime/{runtime_id}")
-
-    def endpoint_arn(self, runtime_id: str, name: str) -> str:
-        """Return the ARN of an agent runtime endpoint."""
-        return self.arn(f"runtime/{runtime_id}/runtime-endpoint/{name}")
-
-    def workload_identity_arn(self, name: str) -> str:
-        """Return the ARN of a workload identity in the one implicit directory."""
-        return self.arn(f"workload-identity-directory/default/workload-identity/{name}")
-
-    def token_vault_arn(self, vault: str = "default") -> str:
-        """Return the ARN of a token vault; `default` is the one that every account has."""
-        return self.arn(f"token-vault/{vault}")
-
-    def grant_arn(self, grant_id: str) -> str:
-        """Return the ARN of a grant: the gateway's own, AWS has none."""
-        return self.arn(f"token-vault/default/grant/{grant_id}")
-
-    def credential_provider_arn(self, kind: "CredentialKind", name: str) -> str:
-        """Return the ARN of a credential provider in the default token vault."""
-        return self.arn(f"token-vault/default/{kind.value}credentialprovider/{name}")
-
-
-# --- Records: durable, keyed by account -----------------------------------------------------------------------------
+from identity_gateway.model.values import Document
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,13 +164,6 @@ class KeyCheck:
     sealed: bytes = field(repr=False)
 
 
-class CredentialKind(StrEnum):
-    """What a credential provider gives. The value is the word that AWS uses in ARNs."""
-
-    OAUTH2 = "oauth2"
-    API_KEY = "apikey"
-
-
 @dataclass(frozen=True, slots=True)
 class CredentialProvider:
     """A client at a vendor, or an API key. `id` is unguessable and never used again: a namesake is another provider.
@@ -329,96 +253,3 @@ class TokenVault:
     kms_key_arn: str | None
     modified_at: datetime
     revision: int = 1
-
-
-# --- Who acts ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class JwtUser:
-    """A user proven by a JWT: issuer and subject. Never equal to a `NamedUser`, whatever the subject says."""
-
-    issuer: str
-    subject: str
-
-
-@dataclass(frozen=True, slots=True)
-class NamedUser:
-    """A user that a trusted caller named; nobody verified the name."""
-
-    id: str
-
-
-User = JwtUser | NamedUser
-
-
-def user_words(user: User | None) -> list[str] | None:
-    """Return the user as audit records name it: `["jwt", issuer, subject]`, `["id", name]`, or None for nobody."""
-    match user:
-        case JwtUser(issuer, subject):
-            return ["jwt", issuer, subject]
-        case NamedUser(id=named):
-            return ["id", named]
-    return None
-
-
-def user_text(user: User | None) -> str:
-    """Return the one way to write a user in keys, records and seals: a JSON array whose first word is the namespace."""
-    return json.dumps(user_words(user) or [], separators=(",", ":"), ensure_ascii=False)
-
-
-def user_from_text(text: str) -> User | None:
-    """Return the user that `user_text` wrote. Raises ValueError for anything else."""
-    match json.loads(text):
-        case ["jwt", str(issuer), str(subject)]:
-            return JwtUser(issuer, subject)
-        case ["id", str(named)]:
-            return NamedUser(named)
-        case []:
-            return None
-    raise ValueError("not a user")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadAccess:
-    """What a workload access token stands for: an agent and the user it acts for, if any. Times in seconds."""
-
-    account: str
-    workload: str
-    user: User | None
-    inbound_token: Secret | None
-    actors: tuple[str, ...]
-    issued_at: float
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class IamPrincipal:
-    """A caller that signed with an access key of the gateway, or with temporary credentials of a role.
-
-    For a role, `name` is that of the role and `session` that of the session; `session_policies` narrow what the role's
-    own policy allows. `expires_at` is seconds since the epoch.
-    """
-
-    account: str
-    access_key_id: str
-    name: str
-    admin: bool
-    policy: Document | None = field(repr=False)
-    session: str | None = None
-    session_policies: tuple[Document, ...] = field(default=(), repr=False)
-    expires_at: float | None = None
-
-    @property
-    def arn(self) -> str:
-        """The principal as audit records name it."""
-        if self.session is not None:
-            return f"arn:aws:sts::{self.account}:assumed-role/{self.name}/{self.session}"
-        return f"arn:aws:iam::{self.account}:user/{self.name}"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every ARN under which policies may name the principal: the account's root is not among them."""
-        if self.session is not None:
-            return (self.arn, f"arn:aws:iam::{self.account}:role/{self.name}")
-        return (self.arn,)
