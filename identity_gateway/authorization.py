@@ -43,6 +43,10 @@ class Authorization:
         decision = policy.parse(principal.policy).decide_all(action, asked.resources)
         if decision is not policy.Decision.ALLOWED:
             raise _denied(principal, action, decision.value)
+        for narrowed in principal.session_policies:
+            decision = policy.parse(narrowed).decide_all(action, asked.resources)
+            if decision is not policy.Decision.ALLOWED:
+                raise _denied(principal, action, f"session policy: {decision.value}")
         return "identity policy"
 
     async def permit_elsewhere(self, principal: IamPrincipal, action: str, names: tuple[str, ...]) -> None:
@@ -52,9 +56,12 @@ class Authorization:
         """
         if principal.admin:
             return
-        decision = policy.parse(principal.policy).decide_any(action, names) if principal.policy is not None else None
-        if decision is not policy.Decision.ALLOWED:
-            raise _denied(principal, action, decision.value if decision else "the key has no policy", names[0])
+        if principal.policy is None:
+            raise _denied(principal, action, "the key has no policy", names[0])
+        for document in (principal.policy, *principal.session_policies):
+            decision = policy.parse(document).decide_any(action, names)
+            if decision is not policy.Decision.ALLOWED:
+                raise _denied(principal, action, decision.value, names[0])
 
 
 def _denied(principal: IamPrincipal, action: str, reason: str, resource: str = "this resource") -> AccessDenied:

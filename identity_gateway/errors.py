@@ -8,6 +8,8 @@ GatewayError                     500 InternalServerException
 │  ├─ MissingAuthentication      403 MissingAuthenticationTokenException
 │  ├─ IncompleteSignature        403 IncompleteSignatureException: not a well-formed AWS Signature Version 4
 │  ├─ InvalidSignature           403 InvalidSignatureException: wrong key, wrong signature, or wrong time
+│  ├─ ExpiredCredentials         403 ExpiredTokenException: good once, told to who has the secret
+│  ├─ UselessCredentials         403 UnrecognizedClientException: disabled, or the role is gone; told to the same
 │  └─ InvalidToken               401 UnauthorizedException: the bearer token is missing or was refused
 ├─ AccessDenied                  403 AccessDeniedException: known, but not allowed
 │  └─ InsufficientScope          403 AccessDeniedException: a valid token without a needed scope (RFC 6750 §3.1)
@@ -103,6 +105,18 @@ class InvalidSignature(Unauthenticated):
     """The signature does not prove the caller: unknown key, wrong secret, changed request, or wrong time."""
 
     code = "InvalidSignatureException"
+
+
+class ExpiredCredentials(Unauthenticated):
+    """The credentials were good and have come to their end. Said only to who signed with their secret."""
+
+    code = "ExpiredTokenException"
+
+
+class UselessCredentials(Unauthenticated):
+    """The key is disabled, or its role is gone. Said only to who signed with its secret."""
+
+    code = "UnrecognizedClientException"
 
 
 class InvalidToken(Unauthenticated):

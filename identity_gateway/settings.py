@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     transit_namespace: str = ""
     kms_endpoint_url: str | None = None
     secrets_manager_endpoint_url: str | None = None
+    sts_endpoint_url: str | None = Field(default=None, pattern=r"^http://(127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?$")
 
     # Vendors: a folder of descriptors of one's own, beside those that came along
     providers_dir: Path | None = None
@@ -108,11 +109,13 @@ class Settings(BaseSettings):
     egress_ca_file: Path | None = None
     agent_ca_file: Path | None = None
     agent_max_connections: int = Field(default=100, ge=1, le=10_000)
+    agent_max_web_sockets: int = Field(default=10_000, ge=1, le=100_000)
 
     # Timeouts, in seconds
     agent_connect_timeout: float = Field(default=10, gt=0, le=120)
     agent_sync_timeout: float = Field(default=900, gt=0, le=900)
     agent_stream_timeout: float = Field(default=3600, gt=0, le=3600)
+    agent_web_socket_idle: float = Field(default=900, gt=0, le=3600)
     request_head_timeout: float = Field(default=30, gt=0, le=300)
     drain_delay: float = Field(default=0, ge=0, le=300)
     drain_timeout: int = Field(default=30, ge=0, le=3600)

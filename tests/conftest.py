@@ -11,6 +11,7 @@ from tests.callers import jwt_issuer  # noqa: E402, F401 - fixtures
 from tests.gateways import gateway  # noqa: E402, F401 - fixtures
 from tests.issuers import cognito, oidc_provider  # noqa: E402, F401 - fixtures
 from tests.parts import postgres_server, valkey_server  # noqa: E402, F401 - fixtures
+from tests.web_sockets import _ws_agent_server, ws_agent  # noqa: E402, F401 - fixtures
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -136,6 +136,10 @@ class OidcProvider:
         token: str = answer.json()["access_token"]
         return token
 
+    def serve(self, resource: str) -> None:
+        """Issue tokens for resources under this URL, too (RFC 8707)."""
+        self._part.ask(f"resource {resource}")
+
     def connect(self, control: Any, *, name: str, **configuration: Any) -> dict[str, Any]:
         """Make this issuer a credential provider of a gateway, and the gateway a client here; return the registration.
 

@@ -22,12 +22,15 @@ LAYERS = [
     {"errors", "model"},
     {"protocol"},
     {"records", "ephemeral", "sealing", "egress", "keysets", "catalog", "upstream", "telemetry", "spool"}
-    | {"envelope", "key_encryption", "fingerprints", "external_secrets", "server_metadata", "aws_clients"},
+    | {"envelope", "key_encryption", "fingerprints", "external_secrets", "server_metadata", "aws_clients"}
+    | {"identity_providers"},
     {
         "runtimes",
         "tags",
         "workload",
         "access_keys",
+        "temporary_credentials",
+        "roles",
         "authorization",
         "inbound",
         "admission",
@@ -38,7 +41,8 @@ LAYERS = [
         "refresh",
     }
     | {"consent", "outbound", "credential_providers", "idempotency", "paging", "authorization_server"}
-    | {"token_vault", "grants", "signals", "key_signing", "keepalive"},
+    | {"token_vault", "grants", "signals", "key_signing", "keepalive"}
+    | {"security_tokens", "web_identity", "caller_identity"},
     {"api"},
     {"app", "settings", "cli", "__main__", "demo", "server"},
 ]

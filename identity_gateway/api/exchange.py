@@ -19,6 +19,12 @@ MAX_HEADERS = 100
 _BODY_PATIENCE = 60.0
 """Seconds that may pass between two pieces of a request body."""
 
+_KEPT = 65_536
+"""Bytes of a body that are kept until an answer begins: an error in JSON-RPC repeats the id of the call."""
+
+_BRIEF_PATIENCE = 5.0
+"""Seconds that a body may take that is read for its id alone."""
+
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"x-amz-date")
 
 
@@ -41,10 +47,14 @@ class Exchange:
         )
         client = scope.get("client")
         self.source = client[0] if client else ""
+        self.secure = scope.get("scheme") in {"https", "wss"}
+        self._kept: list[bytes] | None = []
+        self._kept_length = 0
         self.request_id = str(uuid.uuid4())
         self.operation = "-"
         self.status = 0
         self.ended = False
+        self.streams_events = False
         self.error = ""
         self.reason = ""
 
@@ -74,7 +84,28 @@ class Exchange:
             if not message.get("more_body", False):
                 self._body_ended.set()
             if chunk := message.get("body", b""):
+                self._keep(chunk)
                 yield chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        self._kept_length += len(chunk)
+        if self._kept_length > _KEPT:
+            self._kept = None
+        elif self._kept is not None:
+            self._kept.append(chunk)
+
+    async def small_body(self) -> bytes:
+        """Return the whole body, whoever read of it so far: nothing if it is long, slow, or abandoned. For refusals."""
+        length = self.request.header(b"content-length") or b"0"
+        if len(length) > len(str(_KEPT)):
+            return b""
+        try:
+            async with asyncio.timeout(_BRIEF_PATIENCE):
+                while self._kept is not None and not self._body_ended.is_set():
+                    await anext(self.body(), b"")
+        except (TimeoutError, ValidationFailed):
+            return b""
+        return b"".join(self._kept or ())
 
     async def read(self, max_bytes: int) -> bytes:
         """Return the whole body. Raises ValidationFailed above `max_bytes`."""
@@ -98,6 +129,8 @@ class Exchange:
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """Send the head of the answer. Every answer carries its request id."""
         self.status = status
+        self.streams_events = _is_open_stream(headers)
+        self._kept = None
         if not any(name == b"x-amzn-requestid" for name, _ in headers):
             headers = [*headers, (b"x-amzn-requestid", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
@@ -117,3 +150,10 @@ class Exchange:
             headers = [*headers, (b"content-length", str(len(body)).encode())]
         await self.begin(status, headers)
         await self.end(body)
+
+
+def _is_open_stream(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether an answer is a stream of events to which one more may be added."""
+    said = dict(headers)
+    events = said.get(b"content-type", b"").lower().startswith(b"text/event-stream")
+    return events and said.keys().isdisjoint({b"content-length", b"content-encoding"})

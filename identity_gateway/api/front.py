@@ -1,15 +1,13 @@
 """The front door: everything enters here, is routed on the raw path, and is answered in AWS's dialect.
 
-Three kinds of requests: invocations of agents (the hot path: plain ASGI, streamed both ways), AWS JSON operations, and
-what stands behind the open doors (`public`, `pages`, `webhooks`). The dispatcher checks the request head, gives each
-request its id, and writes one log line about it; the stories decide everything else.
+Three kinds of requests: what ends at an agent (`invocations`: the hot path), AWS JSON operations, and what stands
+behind the open doors (`public`, `pages`, `webhooks`). The dispatcher checks the request head, gives each request its
+id, and writes one log line about it; the stories decide everything else.
 """
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 import structlog
@@ -18,24 +16,16 @@ from identity_gateway import telemetry
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.api import render
 from identity_gateway.api.exchange import Application, CallerLeft, Exchange, Receive, Scope, Send
-from identity_gateway.api.operations import INVOKE, SERVED, Stories
-from identity_gateway.errors import (
-    AgentFailed,
-    InsufficientScope,
-    InvalidToken,
-    OperationNotServed,
-    Unavailable,
-    UnknownOperation,
-)
-from identity_gateway.inbound import Scheme, scheme_of
-from identity_gateway.invocation import Answer, Call, Discovery, Invocations
+from identity_gateway.api.invocations import AgentDoors
+from identity_gateway.api.operations import SERVED, Stories
+from identity_gateway.errors import OperationNotServed, Unavailable
+from identity_gateway.invocation import Discovery, Invocations
+from identity_gateway.invocation.discovery import resource_path
 from identity_gateway.model import Realm
 from identity_gateway.protocol.aws import Match, Services
 from identity_gateway.spool import Spool
-from identity_gateway.upstream import UpstreamError
 
 _MAX_OPERATION_BODY = 1 << 20
-_METADATA_SUFFIX = b"/.well-known/oauth-protected-resource"
 
 _log = structlog.get_logger()
 
@@ -53,10 +43,8 @@ class Front:
         realm: Realm,
         doors: Sequence[tuple[Callable[[bytes], bool], Application]],
     ) -> None:
-        self._services = services
+        self._agents = AgentDoors(services, invocations, discovery)
         self._stories = stories
-        self._invocations = invocations
-        self._discovery = discovery
         self._admission = admission
         self._realm = realm
         self._doors = tuple(doors)
@@ -79,13 +67,13 @@ class Front:
     async def _answer(self, exchange: Exchange) -> None:
         try:
             exchange.check_head()
-            if exchange.request.raw_path.endswith(_METADATA_SUFFIX):
-                await self._metadata(exchange)
+            if (described := resource_path(exchange.request.raw_path)) is not None:
+                await self._agents.metadata(exchange, described)
                 return
-            match = self._services.match(exchange.request.method, exchange.request.raw_path)
+            match = self._agents.match(exchange)
             exchange.operation = match.operation.name
-            if match.operation.name == INVOKE:
-                await self._invoke(exchange, match)
+            if self._agents.serve(match):
+                await self._agents.answer(exchange, match)
             else:
                 await self._operate(exchange, match)
         except CallerLeft:
@@ -99,45 +87,6 @@ class Front:
             exchange.error, exchange.reason = error.__class__.__name__, shown.reason
             if not exchange.status:  # otherwise the head is out, and a cut connection is the honest end
                 await exchange.answer(*render.aws(shown, exchange.request_id))
-
-    # --- invocations -------------------------------------------------------------------------------------------------
-
-    async def _invoke(self, exchange: Exchange, match: Match) -> None:
-        request = exchange.request
-        asked = match.operation.parse_input(match.labels, request.raw_query, request.headers, b"")
-        call = Call(request, asked, exchange.body(), exchange.request_id, exchange.source)
-        try:
-            async with _watched(exchange):
-                answer = await self._invocations.invoke(call)
-                exchange.abandon_body()  # an agent may answer before it was told everything
-                await self._relay(answer, exchange)
-        except (InvalidToken, InsufficientScope) as error:
-            shown = scheme_of(request) is Scheme.BEARER  # RFC 6750 §3.1: other schemes are not told of an error
-            challenge = await self._discovery.challenge(asked, error, shown=shown)
-            exchange.error, exchange.reason = error.__class__.__name__, error.reason
-            await exchange.answer(*render.aws(error, exchange.request_id, challenge=challenge))
-
-    async def _relay(self, answer: Answer, exchange: Exchange) -> None:
-        try:
-            async with answer.body, asyncio.timeout_at(answer.deadline):
-                await exchange.begin(answer.status, answer.headers)
-                async for chunk in answer.body:
-                    await exchange.chunk(chunk)
-                await exchange.end()
-        except (UpstreamError, TimeoutError) as error:
-            raise AgentFailed("The agent did not complete its answer.", reason=str(error)) from None
-
-    async def _metadata(self, exchange: Exchange) -> None:
-        """Answer the protected resource metadata of a runtime (RFC 9728): an open door, by design."""
-        request = exchange.request
-        exchange.operation = "GetRuntimeProtectedResourceMetadata"
-        match = self._services.match("POST", request.raw_path.removesuffix(_METADATA_SUFFIX))
-        if match.operation.name != INVOKE or request.method != "GET":
-            raise UnknownOperation("No operation has this method and path.")
-        asked = match.operation.parse_input(match.labels, request.raw_query, (), b"")
-        metadata = await self._discovery.resource_metadata(asked)
-        headers = [(b"content-type", b"application/json"), (b"access-control-allow-origin", b"*")]
-        await exchange.answer(200, headers, json.dumps(metadata).encode())
 
     # --- AWS JSON operations -----------------------------------------------------------------------------------------
 
@@ -177,29 +126,3 @@ class Front:
             error=exchange.error or None,
             reason=exchange.reason or None,
         )
-
-
-@asynccontextmanager
-async def _watched(exchange: Exchange) -> AsyncIterator[None]:
-    """Cancel what the block does when the caller leaves before its answer is complete."""
-    answering = asyncio.current_task()
-    assert answering is not None
-    left = False
-
-    async def watch() -> None:
-        nonlocal left
-        await exchange.left()
-        if not exchange.ended:
-            left = True
-            answering.cancel()
-
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not left:
-            raise
-        answering.uncancel()
-        raise CallerLeft from None
-    finally:
-        watcher.cancel()

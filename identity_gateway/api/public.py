@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import CollectorRegistry
 
 from identity_gateway import __version__
-from identity_gateway.api import pages, webhooks
+from identity_gateway.api import pages, sts, webhooks
 from identity_gateway.model import Secret
 
 _DOORS = {
@@ -24,7 +24,7 @@ _DOORS = {
     "/metrics": "Prometheus metrics; asks for their token",
 }
 
-OPEN_DOORS = {**_DOORS, **pages.DOORS, **webhooks.DOORS}
+OPEN_DOORS = {**_DOORS, **pages.DOORS, **webhooks.DOORS, **sts.DOORS}
 
 _RAW = frozenset(path.encode() for path in _DOORS)
 

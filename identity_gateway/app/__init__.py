@@ -39,7 +39,7 @@ class Served:
         """Answer one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and self._gateway is not None:
+        elif scope["type"] in {"http", "websocket"} and self._gateway is not None:
             await self._gateway.front(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:

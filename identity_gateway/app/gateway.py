@@ -8,11 +8,12 @@ from datetime import timedelta
 
 from identity_gateway import telemetry
 from identity_gateway.admission import Admission
-from identity_gateway.api import pages, public, webhooks
+from identity_gateway.api import pages, public, sts, web_sockets, webhooks
 from identity_gateway.api.front import Front
 from identity_gateway.api.operations import Stories
 from identity_gateway.api.public import Lifecycle
 from identity_gateway.app.credentials import Credentials, open_credentials
+from identity_gateway.app.security_tokens import open_security_tokens
 from identity_gateway.app.state import Clock, Parts, State, ephemeral_of, open_state, secret_of, tls_of
 from identity_gateway.audit import Audit
 from identity_gateway.authorization import Authorization
@@ -21,19 +22,26 @@ from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
 from identity_gateway.invocation import Callers, Discovery, Forwarding, Invocations, Timeouts
+from identity_gateway.invocation.web_sockets import StreamLimits, Streams
 from identity_gateway.keysets import KeySets
 from identity_gateway.paging import Paging
 from identity_gateway.protocol.aws import load_services
+from identity_gateway.protocol.jwt.policy import DEFAULT_LEEWAY
 from identity_gateway.protocol.sigv4 import Scope as SignatureScope
+from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
 from identity_gateway.settings import Settings
 from identity_gateway.spool import Spool
 from identity_gateway.tags import Tags
-from identity_gateway.upstream import Upstream
+from identity_gateway.temporary_credentials import SEALING_PERIOD as SESSION_SEALING_PERIOD
+from identity_gateway.temporary_credentials import TemporaryCredentials
+from identity_gateway.upstream import AgentSockets, Upstream
 from identity_gateway.workload import SEALING_PERIOD, Workloads, WorkloadTokens
 
 SIGNING_NAME = "bedrock-agentcore"
+_MIN_TOTAL = 1000
+"""Connections to all agents together, unless a single one may have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,13 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         state = await stack.enter_async_context(open_state(settings, clock=clock))
         parts = _shared(stack, settings, state, clock)
         credentials = open_credentials(stack, parts)
+        roles = Roles(state.records, state.realm, state.identity_providers, clock=clock)
+        session_sealer = Sealer(state.master_keys, "temporary-credentials", period_seconds=SESSION_SEALING_PERIOD)
+        temporary = TemporaryCredentials(session_sealer, state.realm.account, clock=clock)
         signatures = Signatures(
             state.access_keys,
+            temporary,
+            roles,
             SignatureScope(state.realm.region, SIGNING_NAME),
             clock=clock,
             max_skew=timedelta(seconds=settings.signature_max_skew),
@@ -62,15 +75,23 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         authorization = Authorization()
         invocations, discovery = _agents(stack, parts, signatures, authorization)
         stories = _stories(parts, credentials)
+        services = load_services()
         lifecycle = Lifecycle({"records": state.records.ping, "ephemeral": parts.ephemeral.ping})
         metrics_token = secret_of(settings.metrics_token)
+        open_pages = public.public(lifecycle, metrics_token=metrics_token, registry=telemetry.registry())
+        issuers = _key_sets(stack, settings, parts.ephemeral)
+        security_tokens = await open_security_tokens(
+            stack, parts, roles, temporary, authorization, issuers, elsewhere=open_pages
+        )
         doors = (
-            (public.opens, public.public(lifecycle, metrics_token=metrics_token, registry=telemetry.registry())),
+            (sts.reaches, security_tokens),
+            (public.opens, open_pages),
             (pages.opens, pages.pages(credentials.consents.front_channel)),
             (webhooks.opens, webhooks.webhooks(credentials.signals)),
+            (web_sockets.opens, web_sockets.web_sockets(services, invocations, discovery, _streams(stack, parts))),
         )
         admission = Admission(signatures, authorization, parts.audit)
-        front = Front(load_services(), stories, invocations, discovery, admission, state.realm, doors)
+        front = Front(services, stories, invocations, discovery, admission, state.realm, doors)
         yield Gateway(front, lifecycle, stories, parts.audit)
 
 
@@ -93,7 +114,7 @@ def _shared(stack: AsyncExitStack, settings: Settings, state: State, clock: Cloc
         audit,
         Paging(Sealer(state.master_keys, "paging"), account),
         WorkloadTokens(sealer, account, clock=clock),
-        UserTokens(visiting, clock=clock),
+        UserTokens(visiting, state.identity_providers, clock=clock),
         clock,
     )
 
@@ -103,7 +124,7 @@ def _stories(parts: Parts, credentials: Credentials) -> Stories:
     records, realm, clock = parts.state.records, parts.state.realm, parts.clock
     idempotency = Idempotency(records, realm.account, clock=clock)
     return Stories(
-        runtimes=Runtimes(records, idempotency, parts.paging, realm, clock=clock),
+        runtimes=Runtimes(records, idempotency, parts.paging, realm, parts.state.identity_providers, clock=clock),
         endpoints=RuntimeEndpoints(records, idempotency, parts.paging, realm, clock=clock),
         workloads=Workloads(records, parts.tokens, parts.user_tokens, parts.paging, realm, clock=clock),
         tags=Tags(records, realm),
@@ -123,11 +144,15 @@ def _agents(
     upstream = Upstream(
         ssl_context=tls_of(settings.agent_ca_file),
         max_connections=settings.agent_max_connections,
+        max_total=max(_MIN_TOTAL, settings.agent_max_connections),
         connect_timeout=settings.agent_connect_timeout,
     )
     stack.push_async_callback(upstream.aclose)
     keysets = _key_sets(stack, settings, parts.ephemeral)
-    routes, bearer_tokens = Routes(records, realm), BearerTokens(keysets, clock=parts.clock)
+    routes, bearer_tokens = (
+        Routes(records, realm),
+        BearerTokens(keysets, parts.state.identity_providers, clock=parts.clock),
+    )
     callers = Callers(
         signatures,
         bearer_tokens,
@@ -140,6 +165,19 @@ def _agents(
     forwarding = Forwarding(upstream, parts.tokens, timeouts, clock=parts.clock)
     discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
     return Invocations(routes, callers, forwarding, parts.audit), discovery
+
+
+def _streams(stack: AsyncExitStack, parts: Parts) -> Streams:
+    """Build the way to the agents that WebSockets take."""
+    settings = parts.settings
+    sockets = AgentSockets(
+        ssl_context=tls_of(settings.agent_ca_file),
+        max_streams=settings.agent_max_web_sockets,
+        connect_timeout=settings.agent_connect_timeout,
+    )
+    stack.push_async_callback(sockets.aclose)
+    limits = StreamLimits(settings.agent_web_socket_idle, settings.agent_stream_timeout, DEFAULT_LEEWAY)
+    return Streams(sockets, limits, clock=parts.clock)
 
 
 def _key_sets(stack: AsyncExitStack, settings: Settings, ephemeral: Ephemeral, *, visiting: bool = False) -> KeySets:

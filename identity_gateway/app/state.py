@@ -10,10 +10,12 @@ from secrets import token_bytes
 
 from pydantic import SecretStr
 
+from identity_gateway import identity_providers
 from identity_gateway.access_keys import AccessKeys
 from identity_gateway.audit import Audit
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.ephemeral.local import LocalEphemeral
+from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import KeyCheck, Realm, Secret
 from identity_gateway.paging import Paging
@@ -36,6 +38,7 @@ class State:
     access_keys: AccessKeys
     master_keys: tuple[bytes, ...] = field(repr=False)
     realm: Realm
+    identity_providers: IdentityProviders
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,10 @@ async def open_state(settings: Settings, *, clock: Clock = time.time) -> AsyncIt
             access_keys.use_root(settings.root_access_key_id, root_secret)
         with using(f"the data folder {settings.data_dir}"):
             await access_keys.ensure_root(settings.data_dir / ROOT_KEY_FILE)
-        yield State(records, access_keys, master_keys, realm)
+        own = settings.providers_dir
+        with using("a file of an identity provider"):
+            providers = identity_providers.load(*([own / "inbound"] if own else []))
+        yield State(records, access_keys, master_keys, realm, providers)
 
 
 def ephemeral_of(settings: Settings) -> Ephemeral:

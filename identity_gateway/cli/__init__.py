@@ -12,10 +12,13 @@ import typer
 
 from identity_gateway import __version__, settings
 from identity_gateway.cli.access_keys import keys
-from identity_gateway.cli.doctor import doctor
+from identity_gateway.cli.credentials import credentials
+from identity_gateway.cli.doctor import doctors
 from identity_gateway.cli.grants import grants
 from identity_gateway.cli.opened import DataDir, fail, loaded
+from identity_gateway.cli.roles import roles
 from identity_gateway.cli.vault import vault
+from identity_gateway.cli.web_identity import web_identity
 
 cli = typer.Typer(
     help="A self-hosted identity and authentication gateway for AI agents.",
@@ -24,9 +27,14 @@ cli = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 cli.add_typer(keys, name="access-key")
+cli.add_typer(roles, name="role")
 cli.add_typer(vault, name="vault")
 cli.add_typer(grants, name="grants")
-cli.command(epilog="Example: identity-gateway doctor --data-dir ./data")(doctor)
+cli.add_typer(doctors, name="doctor")
+cli.add_typer(web_identity, name="web-identity")
+cli.command(
+    epilog="Example: identity-gateway credentials --url https://gateway.example --role ROLE_ARN --token-file token"
+)(credentials)
 
 
 @cli.command(epilog="Example: identity-gateway serve --port 8080 --data-dir ./data")

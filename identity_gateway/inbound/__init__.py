@@ -5,9 +5,16 @@ asked. Nothing but a matching signature or a verified token yields a principal. 
 `authorization`.
 """
 
-from identity_gateway.inbound.bearer_tokens import BearerTokens
+from identity_gateway.inbound.bearer_tokens import BearerTokens, Explanation
 from identity_gateway.inbound.scheme import Scheme, scheme_of
 from identity_gateway.inbound.signatures import Signatures
 from identity_gateway.inbound.user_tokens import UserTokens
 
-__all__ = ["BearerTokens", "Scheme", "Signatures", "UserTokens", "scheme_of"]
+__all__ = [
+    "BearerTokens",
+    "Explanation",
+    "Scheme",
+    "Signatures",
+    "UserTokens",
+    "scheme_of",
+]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
+from identity_gateway import identity_providers
 from identity_gateway.errors import InvalidToken
+from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.keysets import KeySets, discovery_url_of
 from identity_gateway.model import JwtUser, Secret
 from identity_gateway.protocol import jwt
@@ -11,12 +13,16 @@ from identity_gateway.protocol import jwt
 class UserTokens:
     """Identifies the user that a JWT proves, whoever its issuer is (GetWorkloadAccessTokenForJWT).
 
-    Checks the signature by the issuer's own discovery document, issuer, expiry and subject. Does not check an audience:
-    the caller of the operation was authorised to bring any user's token.
+    Checks the signature by the issuer's own discovery document, issuer, expiry and subject, and that the provider's
+    tokens of this kind may say who their user is. Does not check an audience: the caller of the operation was
+    authorised to bring any user's token.
     """
 
-    def __init__(self, keysets: KeySets, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, keysets: KeySets, providers: IdentityProviders | None = None, *, clock: Callable[[], float]
+    ) -> None:
         self._keysets = keysets
+        self._providers = providers or identity_providers.packaged()
         self._clock = clock
 
     async def user_of(self, token: Secret) -> JwtUser:
@@ -26,7 +32,9 @@ class UserTokens:
         if unverified_issuer is None:
             raise InvalidToken(reason="the token names no issuer")
         keys = await self._keysets.for_issuer(unverified_issuer)
-        rules = jwt.JwtPolicy.identity_only(keys.issuer)
+        rules = jwt.JwtPolicy.identity_only(
+            keys.issuer, self._providers.recognise(discovery_url_of(keys.issuer), keys.issuer)
+        )
         try:
             claims = jwt.verify(unverified, keys.keys, rules, now=self._clock())
         except jwt.UnknownKey:

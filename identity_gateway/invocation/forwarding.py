@@ -8,17 +8,24 @@ import asyncio
 import secrets
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from identity_gateway.errors import AgentFailed, GatewayError, Throttled
+from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.proof import Call, Proven
 from identity_gateway.protocol import headers
 from identity_gateway.runtimes import Route
 from identity_gateway.spool import SpooledBody
-from identity_gateway.upstream import FailureKind, Upstream, UpstreamError, UpstreamResponse
+from identity_gateway.upstream import FailureKind, Origin, Upstream, UpstreamError, UpstreamResponse
 from identity_gateway.workload import WorkloadTokens
 
 _EXCERPT = 1024
+_PATHS = {Door.CARD: b"/.well-known/agent-card.json", Door.STREAM: b"/ws"}
+"""Where agents answer what is no call (AWS: service contract of each protocol)."""
+
+_SAID_BY_PROTOCOL = {"MCP": frozenset({400, 404, 405, 406, 409, 413, 415})}
+"""Statuses with which a protocol says something to its client (MCP, streamable HTTP: 404 ends a session, 405 offers no
+stream of events). Never 401 or 403: a client would bring a new token to the gateway, which the agent does not see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,18 @@ class Answer:
     deadline: float
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream that may be opened: to which agent, and with which headers. `expires_at` is seconds since the epoch."""
+
+    route: Route
+    session_id: str
+    address: Origin
+    target: bytes
+    headers: list[tuple[bytes, bytes]] = field(repr=False)
+    expires_at: float | None
+
+
 class Forwarding:
     """Sends proven invocations to their agents."""
 
@@ -54,17 +73,10 @@ class Forwarding:
         """Send the call to the agent and return the beginning of its answer. Raises AgentFailed, Throttled."""
         session_id = call.asked.get("runtimeSessionId") or str(uuid.uuid4())
         trace_id = call.asked.get("traceId") or self._new_trace_id()
-        token = self._tokens.mint(route.workload, proven.user, proven.inbound_token).reveal().encode()
-        sent = [
-            *((name, value) for name, value in proven.headers if name != headers.TRACE_ID),
-            (headers.SESSION_ID, session_id.encode()),
-            (headers.REQUEST_ID, call.request_id.encode()),
-            (headers.TRACE_ID, trace_id.encode()),
-            *((name, token) for name in headers.WORKLOAD_ACCESS_TOKEN),
-        ]
-        response = await self._request(route, sent, proven)
+        sent = self._sent(call, route, proven, session_id, trace_id)
+        response = await self._request(call, route, sent, proven)
         try:
-            await _refuse_failure(response)
+            await _refuse_failure(response, route.configuration.protocol)
         except BaseException:
             await response.aclose()
             raise
@@ -73,7 +85,34 @@ class Forwarding:
             response.status, [*headers.answered(response.headers), *own], response, self._deadline_of(response)
         )
 
-    async def _request(self, route: Route, sent: list[tuple[bytes, bytes]], proven: Proven) -> UpstreamResponse:
+    def opened(self, call: Call, route: Route, proven: Proven) -> Opened:
+        """Return what the agent is told of a stream, and where it stands. Nothing is sent."""
+        session_id = call.asked.get("runtimeSessionId") or str(uuid.uuid4())
+        trace_id = call.asked.get("traceId") or self._new_trace_id()
+        return Opened(
+            route,
+            session_id,
+            route.configuration.origin,
+            _target_of(call, route),
+            self._sent(call, route, proven, session_id, trace_id),
+            proven.expires_at,
+        )
+
+    def _sent(
+        self, call: Call, route: Route, proven: Proven, session_id: str, trace_id: str
+    ) -> list[tuple[bytes, bytes]]:
+        token = self._tokens.mint(route.workload, proven.user, proven.inbound_token).reveal().encode()
+        return [
+            *((name, value) for name, value in proven.headers if name != headers.TRACE_ID),
+            (headers.SESSION_ID, session_id.encode()),
+            (headers.REQUEST_ID, call.request_id.encode()),
+            (headers.TRACE_ID, trace_id.encode()),
+            *((name, token) for name in headers.WORKLOAD_ACCESS_TOKEN),
+        ]
+
+    async def _request(
+        self, call: Call, route: Route, sent: list[tuple[bytes, bytes]], proven: Proven
+    ) -> UpstreamResponse:
         body = proven.body
         if isinstance(body, SpooledBody):
             payload = body.in_memory if body.in_memory is not None else aiter(body)
@@ -83,8 +122,8 @@ class Forwarding:
             async with asyncio.timeout(self._timeouts.sync):  # a caller who drips its body is bounded, too
                 return await self._upstream.request(
                     route.configuration.origin,
-                    b"POST",
-                    route.configuration.target,
+                    call.method,
+                    _target_of(call, route),
                     sent,
                     payload,
                     proven.length,
@@ -107,6 +146,12 @@ class Forwarding:
         return f"Root=1-{int(self._clock()):08x}-{secrets.token_hex(12)}"
 
 
+def _target_of(call: Call, route: Route) -> bytes:
+    """Return the path at the agent."""
+    configuration = route.configuration
+    return configuration.base + _PATHS[call.door] if call.door in _PATHS else configuration.target
+
+
 def _agent_failure(error: UpstreamError) -> GatewayError:
     """Say in words what went wrong between the gateway and the agent. Never 5xx: SDKs would run the agent again."""
     if error.kind is FailureKind.BUSY:
@@ -123,9 +168,9 @@ def _agent_failure(error: UpstreamError) -> GatewayError:
     return AgentFailed(message, reason=f"{error.kind}: {error}")
 
 
-async def _refuse_failure(response: UpstreamResponse) -> None:
+async def _refuse_failure(response: UpstreamResponse, protocol: str) -> None:
     """Turn an agent's answer that is not a success into 424, with its status and the beginning of what it said."""
-    if 200 <= response.status < 300:
+    if 200 <= response.status < 300 or response.status in _SAID_BY_PROTOCOL.get(protocol, ()):
         return
     said = await _excerpt(response)
     message = f"Received error ({response.status}) from runtime." + (f" The agent said: {said}" if said else "")

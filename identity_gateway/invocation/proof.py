@@ -16,10 +16,11 @@ from identity_gateway.errors import (
     ValidationFailed,
 )
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures
+from identity_gateway.invocation.doors import Door
 from identity_gateway.model import Document, IamPrincipal, JwtUser, NamedUser, Realm, Secret, User
-from identity_gateway.protocol import bearer, headers
+from identity_gateway.protocol import bearer, headers, sigv4
 from identity_gateway.protocol.headers import Headers
-from identity_gateway.protocol.request import Request, SignedRequest
+from identity_gateway.protocol.request import EMPTY_SHA256, Request, SignedRequest
 from identity_gateway.protocol.sigv4 import PresentedSignature
 from identity_gateway.runtimes import Route
 from identity_gateway.spool import Spool, SpooledBody
@@ -46,6 +47,9 @@ class Call:
     body: AsyncIterator[bytes]
     request_id: str
     source: str
+    door: Door = Door.INVOKE
+    method: bytes = b"POST"
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,7 @@ class Proven:
     headers: Headers = field(repr=False)  # an allow-listed Authorization may be among them
     body: SpooledBody | AsyncIterator[bytes]
     length: int | None
+    expires_at: float | None = None
 
 
 class Callers:
@@ -88,6 +93,9 @@ class Callers:
         request has not. Does not say whether a signer may call this runtime: `permit` does.
         """
         guarded = route is not None and route.configuration.authorizer is not None
+        presigned = call.door is Door.STREAM and sigv4.is_presigned(call.request)
+        if presigned and scheme is Scheme.NONE:
+            scheme = Scheme.SIGNATURE
         if scheme is Scheme.NONE:
             raise InvalidToken(reason="no bearer token") if guarded else MissingAuthentication()
         if scheme is Scheme.BEARER:
@@ -98,12 +106,12 @@ class Callers:
             raise InvalidToken(reason="the Authorization header names a scheme that is not served")
         return await self._proven_by_signature(call, route)
 
-    async def permit(self, proven: Proven, route: Route | None) -> str:
-        """Return why the caller may invoke the runtime, or raise AccessDenied."""
+    async def permit(self, proven: Proven, route: Route | None, door: Door = Door.INVOKE) -> str:
+        """Return why the caller may enter by this door, or raise AccessDenied."""
         resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
-        if proven.signer is not None and proven.user is not None:
-            await self._authorization.permit(proven.signer, Asked("InvokeAgentRuntimeForUser", resources))
-        return await self._authorization.permit(proven.signer, Asked("InvokeAgentRuntime", resources))
+        if proven.signer is not None and proven.user is not None and door.for_user is not None:
+            await self._authorization.permit(proven.signer, Asked(door.for_user, resources))
+        return await self._authorization.permit(proven.signer, Asked(door.value, resources))
 
     async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
         token = Secret(bearer.token(call.request))
@@ -124,9 +132,12 @@ class Callers:
             headers=_allowed(call.request.headers, configuration.allowlist),
             body=_bounded(call.body),
             length=_content_length(call.request),
+            expires_at=claims.expires_at,
         )
 
     async def _proven_by_signature(self, call: Call, route: Route | None) -> Proven:
+        if call.door is Door.STREAM:
+            return await self._stream_proven_by_signature(call, route)
         presented = self._signatures.present(call.request)
         length = _content_length(call.request)
         body = await self._received(call, presented, small=length is not None and length <= _SMALL)
@@ -142,10 +153,36 @@ class Callers:
                 headers=_signed_only(_allowed(call.request.headers, allowlist), signed),
                 body=body,
                 length=body.length,
+                expires_at=principal.expires_at,
             )
         except BaseException:
             body.close()
             raise
+
+    async def _stream_proven_by_signature(self, call: Call, route: Route | None) -> Proven:
+        """Return who signed a handshake: in its headers, or in its query string. It has no body.
+
+        The official SDK leaves the session id of a handshake unsigned; the name of a user never is.
+        """
+        if sigv4.is_presigned(call.request):
+            presented = self._signatures.present_query(call.request)
+            if call.request.header(headers.USER_ID) is not None:
+                raise IncompleteSignature("The name of the user must be signed: put it into the query string.")
+        else:
+            presented = self._signatures.present(call.request)
+        principal, signed = await self._signatures.verify(presented, EMPTY_SHA256)
+        user_id = call.asked.get("runtimeUserId")
+        allowlist = route.configuration.allowlist if route else frozenset()
+        return Proven(
+            principal=principal.arn,
+            signer=principal,
+            user=NamedUser(user_id) if user_id is not None else None,
+            inbound_token=None,
+            headers=_signed_only(_allowed(call.request.headers, allowlist), signed),
+            body=call.body,
+            length=0,
+            expires_at=principal.expires_at,
+        )
 
     async def _received(self, call: Call, presented: PresentedSignature, *, small: bool) -> SpooledBody:
         try:

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
-from identity_gateway.errors import Conflict, GatewayError, NotFound
+from identity_gateway.errors import Conflict, GatewayError, NotFound, UnknownOperation
 from identity_gateway.inbound import Scheme, scheme_of
-from identity_gateway.invocation.forwarding import Answer, Forwarding
+from identity_gateway.invocation.doors import Door
+from identity_gateway.invocation.forwarding import Answer, Forwarding, Opened
 from identity_gateway.invocation.proof import Call, Callers, Proven
 from identity_gateway.model import Document, NamedUser
 from identity_gateway.runtimes import Route, Routes
@@ -29,6 +30,30 @@ class Invocations:
 
     async def invoke(self, call: Call) -> Answer:
         """Answer one invocation. Every decision, also a refusal, leaves an audit record before its effect."""
+        return await self._answered(call)
+
+    async def card(self, call: Call) -> Answer:
+        """Return an A2A agent's own card, as it says it: `cards` makes of it what its clients may see."""
+        return await self._answered(call)
+
+    async def stop(self, call: Call) -> str:
+        """End a session and return its id. Raises NotFound for a session that is not known."""
+        _, proven = await self._admitted(call)
+        with _closing(proven):
+            raise NotFound("There is no such session.")
+
+    async def stream(self, call: Call) -> Opened:
+        """Return the stream that the caller may open. Whoever asks opens it, and ends it when it has lasted enough."""
+        route, proven = await self._admitted(call)
+        return self._forwarding.opened(call, route, proven)
+
+    async def _answered(self, call: Call) -> Answer:
+        route, proven = await self._admitted(call)
+        with _closing(proven):
+            return await self._forwarding.forward(call, route, proven)
+
+    async def _admitted(self, call: Call) -> tuple[Route, Proven]:
+        """Return the runtime and its caller, who is proven, permitted and recorded."""
         began = asyncio.get_running_loop().time()
         scheme = scheme_of(call.request)
         resource = call.asked["agentRuntimeArn"]
@@ -38,9 +63,10 @@ class Invocations:
             route = await self._routes.asked_for(call.asked)
             resource = route.endpoint_arn if route else resource
             proven = await self._callers.prove(call, scheme, route)
-            reason = await self._callers.permit(proven, route)
+            reason = await self._callers.permit(proven, route, call.door)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
+            _refuse_foreign(call, route)
             await self._still_there(route, since=began)
             await self._keep(call, proven, resource, ALLOWED, reason, scheme, route)
         except BaseException as error:
@@ -48,8 +74,7 @@ class Invocations:
                 if isinstance(error, GatewayError):
                     await self._keep(call, proven, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
             raise
-        with _closing(proven):
-            return await self._forwarding.forward(call, route, proven)
+        return route, proven
 
     async def _still_there(self, route: Route, *, since: float) -> None:
         """Look again when the body took its time: a runtime that changed meanwhile is not called by its old rules."""
@@ -75,10 +100,17 @@ class Invocations:
         if proven is not None and isinstance(proven.user, NamedUser):
             details["userId"] = proven.user.id
         principal = proven.principal if proven else UNKNOWN
-        decided = Decided(
-            principal, "InvokeAgentRuntime", resource, decision, reason, call.request_id, call.source, details
-        )
+        decided = Decided(principal, call.door.value, resource, decision, reason, call.request_id, call.source, details)
         await self._audit.record(decided)
+
+
+def _refuse_foreign(call: Call, route: Route) -> None:
+    """Refuse what the runtime's protocol does not have: cards are A2A's, methods other than POST are MCP's."""
+    protocol = route.configuration.protocol
+    if call.door is Door.CARD and protocol != "A2A":
+        raise NotFound("This agent runtime has no agent card: its protocol is not A2A.")
+    if call.door is Door.INVOKE and call.method != b"POST" and protocol != "MCP":
+        raise UnknownOperation("No operation has this method and path.")
 
 
 @contextmanager

@@ -28,13 +28,16 @@ ALWAYS_FORWARDED = frozenset(
         b"mcp-protocol-version",
         b"mcp-method",
         b"mcp-name",
+        b"last-event-id",  # MCP: where a stream of events is taken up again
+        b"a2a-version",
+        b"a2a-extensions",
         TRACE_ID,
         b"traceparent",
         b"tracestate",
         b"baggage",
     }
 )
-"""Members of InvokeAgentRuntime that the agent needs whatever the allowlist says."""
+"""Members of InvokeAgentRuntime, and what MCP and A2A negotiate: the agent needs them whatever the allowlist says."""
 
 ANSWERED = frozenset(
     {

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from identity_gateway.egress import EgressRefused, check_url
 from identity_gateway.errors import FieldError, ValidationFailed
+from identity_gateway.identity_providers import IdentityProviders, packaged
 from identity_gateway.model import Document
-from identity_gateway.protocol import headers, jwt
+from identity_gateway.protocol import headers
 from identity_gateway.upstream import Origin
 
 _IDLE, _LONGEST = 900, 28_800
@@ -24,7 +25,8 @@ class RuntimeConfiguration:
     """Where the agent stands, who may call it, and which headers it sees."""
 
     origin: Origin
-    target: bytes
+    base: bytes  # of every path at the agent, without a slash at its end
+    target: bytes  # of calls
     protocol: str
     authorizer: Document | None
     allowlist: frozenset[bytes]
@@ -39,6 +41,7 @@ class RuntimeConfiguration:
         names = configuration.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
         return cls(
             origin=origin,
+            base=base.rstrip(b"/"),
             target=base.rstrip(b"/") + path,
             protocol=server,
             authorizer=configuration.get("authorizerConfiguration", {}).get("customJWTAuthorizer"),
@@ -46,14 +49,14 @@ class RuntimeConfiguration:
         )
 
 
-def checked(asked: Document) -> Document:
+def checked(asked: Document, providers: IdentityProviders | None = None) -> Document:
     """Return the configuration of a new version, defaults filled in. Raises ValidationFailed with every fault."""
     authorizer = asked.get("authorizerConfiguration", {}).get("customJWTAuthorizer")
     names = asked.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
     lifecycle = _lifecycle(asked.get("lifecycleConfiguration", {}))
     faults = [
         *_check_artifact(asked["agentRuntimeArtifact"], asked.get("protocolConfiguration", {}).get("port")),
-        *(_check_authorizer(authorizer) if authorizer is not None else ()),
+        *(_check_authorizer(authorizer, providers or packaged()) if authorizer is not None else ()),
         *headers.check_allowlist(names, bearer=authorizer is not None),
         *_check_lifecycle(lifecycle),
     ]
@@ -81,8 +84,8 @@ def _check_artifact(artifact: Document, port: int | None) -> list[FieldError]:
     return []
 
 
-def _check_authorizer(authorizer: Document) -> list[FieldError]:
-    faults = jwt.check_authorizer(authorizer)
+def _check_authorizer(authorizer: Document, providers: IdentityProviders) -> list[FieldError]:
+    faults = providers.check_authorizer(authorizer)
     try:
         check_url(authorizer["discoveryUrl"])
     except EgressRefused as error:

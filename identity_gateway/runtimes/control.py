@@ -14,6 +14,7 @@ from typing import Any
 from identity_gateway import workload
 from identity_gateway.errors import Conflict, NotFound, QuotaExceeded
 from identity_gateway.idempotency import Idempotency
+from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
@@ -44,9 +45,11 @@ class Runtimes:
         idempotency: Idempotency,
         paging: Paging,
         realm: Realm,
+        providers: IdentityProviders,
         *,
         clock: Callable[[], float],
     ) -> None:
+        self._providers = providers
         self._records = records
         self._idempotency = idempotency
         self._paging = paging
@@ -55,7 +58,7 @@ class Runtimes:
 
     async def create_agent_runtime(self, asked: Document) -> Document:
         """CreateAgentRuntime."""
-        configuration = _configuration(asked)
+        configuration = _configuration(asked, self._providers)
 
         async def effect(transaction: Transaction) -> Document:
             try:
@@ -99,7 +102,7 @@ class Runtimes:
 
     async def update_agent_runtime(self, asked: Document) -> Document:
         """UpdateAgentRuntime: cuts the next version from the whole given configuration; what is omitted is gone."""
-        configuration = _configuration(asked)
+        configuration = _configuration(asked, self._providers)
 
         async def effect(transaction: Transaction) -> Document:
             return await self._update(transaction, asked["agentRuntimeId"], configuration)
@@ -241,5 +244,5 @@ async def found_version(transaction: Transaction, runtime: AgentRuntime, number:
     return version
 
 
-def _configuration(asked: Document) -> dict[str, Any]:
-    return checked({name: value for name, value in asked.items() if name not in _NOT_CONFIGURATION})
+def _configuration(asked: Document, providers: IdentityProviders) -> dict[str, Any]:
+    return checked({name: value for name, value in asked.items() if name not in _NOT_CONFIGURATION}, providers)

@@ -8,10 +8,15 @@ from identity_gateway.upstream.address import Origin, Resolver, why_forbidden
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
 from identity_gateway.upstream.pool import Upstream
 from identity_gateway.upstream.response import UpstreamResponse
+from identity_gateway.upstream.web_sockets import AgentSocket, AgentSockets, Ended, Refused
 
 __all__ = [
+    "AgentSocket",
+    "AgentSockets",
+    "Ended",
     "FailureKind",
     "Origin",
+    "Refused",
     "Resolver",
     "Upstream",
     "UpstreamError",

@@ -5,10 +5,15 @@ It keeps no connection and counts none.
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from typing import TypeVar
 
 from identity_gateway.upstream.address import AddressBook, Origin
 from identity_gateway.upstream.connection import Connection
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
+
+Spoken = TypeVar("Spoken", bound=asyncio.BaseProtocol)
+"""What is spoken on a connection."""
 
 
 class Dialer:
@@ -24,6 +29,14 @@ class Dialer:
     async def dial(self, origin: Origin) -> Connection:
         """Return an open connection. Raises UpstreamError; the next address is tried unless TLS has failed."""
         loop = asyncio.get_running_loop()
+        return await self.open(origin, lambda: Connection(str(origin), loop))
+
+    async def open(self, origin: Origin, protocol: Callable[[], Spoken]) -> Spoken:
+        """Return what speaks on an open connection: `protocol` makes a new one for every address that is tried.
+
+        Raises UpstreamError, as `dial` does.
+        """
+        loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
         failure = UpstreamError(FailureKind.TIMEOUT, f"{origin}: not resolved within {self._timeout:g} s")
         try:
@@ -36,21 +49,22 @@ class Dialer:
             share = (deadline - loop.time()) / (len(addresses) - index)
             try:
                 async with asyncio.timeout(share):
-                    return await self._connect(loop, origin, address)
+                    return await self._connect(loop, origin, address, protocol)
             except OSError as error:
                 failure = _failure(origin, address, error)
                 if failure.kind is FailureKind.TLS:
                     break
         raise failure
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, origin: Origin, address: str) -> Connection:
+    async def _connect(
+        self, loop: asyncio.AbstractEventLoop, origin: Origin, address: str, protocol: Callable[[], Spoken]
+    ) -> Spoken:
         # A new one for every try: an old one may still hear that its transport was lost.
-        connection = Connection(str(origin), loop)
         if origin.scheme == "http":
-            await loop.create_connection(lambda: connection, address, origin.port)
+            _, connection = await loop.create_connection(protocol, address, origin.port)
         else:
-            await loop.create_connection(
-                lambda: connection,
+            _, connection = await loop.create_connection(
+                protocol,
                 address,
                 origin.port,
                 ssl=self._trust(),

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from identity_gateway.api.operations import INVOKE, SERVED
+from identity_gateway.api.operations import SERVED
+from identity_gateway.invocation.doors import Door
 from tests.conformance.control_plane import (
     CONTROL,
     DATA,
@@ -184,7 +185,7 @@ def test_a_place_where_an_agent_can_stand_is_taken_as_it_is(control_on_sqlite: A
             authorizer(privateEndpointOverrides=[{"domain": "issuer.example", "privateEndpoint": LATTICE}]),
         ),
         (".certificateConfigurations", authorizer(certificateConfigurations=[{"s3": {"uri": "s3://bucket/ca.pem"}}])),
-        (".allowedWorkloadConfiguration", authorizer(allowedWorkloadConfiguration={"workloadIdentities": ["agent"]})),
+        (".allowedWorkloadConfiguration", authorizer(allowedWorkloadConfiguration={})),
         (".customClaims[0].inboundTokenClaimName", claim(inboundTokenClaimName="scp")),
         (".customClaims[0].authorizingClaimMatchValue", claim(inboundTokenClaimValueType="STRING_ARRAY")),
         (".customClaims[0].inboundTokenClaimValueType", claim(inboundTokenClaimValueType="NUMBER")),
@@ -364,7 +365,7 @@ def unserved() -> dict[str, tuple[str, str]]:
     return {
         name: (traits["http"]["method"], re.sub(r"\{[^}]+\}", "label", traits["http"]["requestUri"]))
         for name, traits in raw.items()
-        if name not in SERVED and name != INVOKE
+        if name not in SERVED and name not in set(Door)
     }
 
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from urllib.parse import urlsplit
 
-from botocore.auth import SigV4Auth
+from botocore.auth import SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -19,6 +19,7 @@ SCOPE = Scope(region="us-east-1", service="bedrock-agentcore")
 NOW = datetime(2026, 11, 22, 17, 15, 22, tzinfo=UTC)
 ARN = "arn%3Aaws%3Abedrock-agentcore%3Aus-east-1%3A000000000000%3Aruntime%2Fhello-AbCdEf1234"
 URL = f"https://gateway.test/runtimes/{ARN}/invocations?qualifier=DEFAULT"
+WS_URL = f"https://gateway.test/runtimes/{ARN}/ws?qualifier=DEFAULT"
 
 
 def signed(
@@ -44,6 +45,32 @@ def signed(
     pairs = [("Host", parts.netloc), *((name, value) for name, value in request.headers.items())]
     wire = tuple((name.lower().encode(), value.encode()) for name, value in pairs)
     return Request(method, parts.path.encode(), parts.query.encode(), wire)
+
+
+def presigned(
+    url: str = WS_URL,
+    headers: dict[str, str] | None = None,
+    *,
+    secret: str = SECRET,
+    key_id: str = KEY_ID,
+    token: str | None = None,
+    scope: Scope = SCOPE,
+    at: datetime = NOW,
+    expires: int = 300,
+    sent_to: str | None = None,
+) -> Request:
+    """Return the request of a URL that botocore presigned at the given time, `sent_to` another Host if it is given."""
+    host = urlsplit(url).netloc
+    request = AWSRequest(method="GET", url=url, headers={"host": host} | (headers or {}))
+    signer = SigV4QueryAuth(Credentials(key_id, secret, token), scope.service, scope.region, expires=expires)
+    request.context["timestamp"] = at.strftime("%Y%m%dT%H%M%SZ")
+    signer._modify_request_before_signing(request)
+    to_sign = signer.string_to_sign(request, signer.canonical_request(request))
+    signer._inject_signature_to_request(request, signer.signature(to_sign, request))
+    parts = urlsplit(request.url)
+    pairs = [("Host", sent_to or host), *(headers or {}).items()]
+    wire = tuple((name.lower().encode(), value.encode()) for name, value in pairs)
+    return Request("GET", parts.path.encode(), parts.query.encode(), wire)
 
 
 def digest(body: bytes) -> str:

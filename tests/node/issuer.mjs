@@ -8,6 +8,7 @@
 //   withdraw    sign with new keys; the old public keys are gone
 //   behind N    from now on the issuer's clock is N seconds behind: its tokens are as old as that
 //   heard       answer {"requests": […]}: the bodies that the token endpoint received since this was asked last
+//   resource U  from now on tokens are issued for resources under the URL U, too
 // The process ends when standard input does, so that it never outlives the test run.
 //
 // Access tokens are JWTs of RFC 9068 (typ at+jwt) when the request names a resource (RFC 8707) under RESOURCES; `aud` is
@@ -25,7 +26,7 @@ import Provider, { errors } from 'oidc-provider';
 
 import { registerExchanges } from './exchange.mjs';
 
-const RESOURCES = 'https://agents.example/';
+const RESOURCES = ['https://agents.example/'];
 const SCOPES = 'agents.invoke agents.read';
 const BRIEF = 30;
 const GROUPS = { 'agent-caller': ['agents', 'operators'], 'other-caller': ['guests'] };
@@ -77,7 +78,7 @@ function provider(issuer, signing, published) {
         enabled: true,
         defaultResource: () => undefined,
         getResourceServerInfo: (_ctx, resource) => {
-          if (!resource.startsWith(RESOURCES)) throw new errors.InvalidTarget();
+          if (!RESOURCES.some((prefix) => resource.startsWith(prefix))) throw new errors.InvalidTarget();
           const alg = algorithmOf(resource);
           return { scope: SCOPES, accessTokenFormat: 'jwt', jwt: { sign: { alg, kid: kids[alg] } } };
         },
@@ -111,9 +112,14 @@ server.listen(Number(process.argv[2] ?? 0), '127.0.0.1', () => {
 
   const commands = createInterface({ input: process.stdin });
   commands.on('line', (line) => {
-    const [command, seconds] = line.split(' ');
+    const [command, argument] = line.split(' ');
     if (command === 'behind') {
-      behind = Number(seconds);
+      behind = Number(argument);
+      say({ done: command });
+      return;
+    }
+    if (command === 'resource') {
+      RESOURCES.push(argument);
       say({ done: command });
       return;
     }

@@ -15,13 +15,12 @@ from identity_gateway.api.operations import SERVED
 from identity_gateway.audit import Audit
 from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied
-from identity_gateway.inbound import Signatures
 from identity_gateway.model import AuditRecord, Document, IamPrincipal, Realm
 from identity_gateway.protocol.policy import check
 from identity_gateway.records.sql import SqlRecords, open_records
 from identity_gateway.sealing import Sealer
 from tests.fakes.clock import Clock
-from tests.fakes.sigv4_client import SCOPE
+from tests.fakes.signing_keys import signatures_of
 from tests.gateways import RunningGateway, fresh_name
 
 REALM = Realm("000000000000", "us-east-1")
@@ -78,7 +77,7 @@ async def records(tmp_path: Path) -> AsyncIterator[SqlRecords]:
 async def admission(records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, REALM.account, clock=clock, retention=timedelta(days=7))
     keys = AccessKeys(records, Sealer([b"k" * 32], "access-keys"), REALM.account, clock=clock)
-    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), Authorization(), audit)
+    yield Admission(signatures_of(keys, records, clock), Authorization(), audit)
     await audit.close()
 
 

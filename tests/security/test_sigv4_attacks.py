@@ -15,6 +15,7 @@ from identity_gateway.errors import (
     IncompleteSignature,
     InvalidSignature,
     MissingAuthentication,
+    Unauthenticated,
     ValidationFailed,
 )
 from identity_gateway.model import Secret
@@ -340,6 +341,38 @@ def test_a_parameter_given_twice_is_not_resolved_but_refused():
     request = signed()
     value = (request.header(b"authorization") or b"").decode()
     refused(changed(request, "authorization", value, f"{value}, Credential=other/a/b/c/d"), match="more than once")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("/aws4_request", " /aws4_request"),
+        ("Credential=", "Credential ="),
+        ("SignedHeaders=host", "SignedHeaders= host"),
+        ("host;", "host ;"),
+        ("Signature=", "Signature= "),
+    ],
+)
+def test_blanks_inside_the_authorization_header_are_not_read_away(old: str, new: str):
+    refused(changed(signed(), "authorization", old, new), kind=Unauthenticated)
+
+
+@pytest.mark.parametrize(
+    "terminator", ["aws4_request/", "aws4_request/aws4_request", "AWS4_REQUEST", "aws4_reques", ""]
+)
+def test_a_scope_that_ends_otherwise_is_refused(terminator: str):
+    refused(changed(signed(), "authorization", "aws4_request", terminator), kind=Unauthenticated)
+
+
+@pytest.mark.parametrize("mode", ["STREAMING-UNSIGNED-PAYLOAD-TRAILER", "UNSIGNED-PAYLOAD"])
+def test_an_unsigned_body_without_credentials_is_not_anonymous_access(mode: str):
+    request = without(signed(headers={"X-Amz-Content-Sha256": mode}), "authorization")
+    refused(request, b"anything", kind=MissingAuthentication)
+
+
+def test_an_amz_parameter_of_the_query_does_not_stand_for_a_header():
+    request = without(signed(url="https://gateway.test/?x-amz-date=20261122T171522Z"), "x-amz-date")
+    refused(request, match="in the query string")
 
 
 # --- Other algorithms, other shapes ----------------------------------------------------------------------------------

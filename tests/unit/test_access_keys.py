@@ -5,6 +5,7 @@ import json
 import re
 import stat
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,54 @@ async def test_a_key_does_not_open_under_another_master_key(keys: AccessKeys, re
         await AccessKeys(records, Sealer([b"o" * 32], "access-keys"), ACCOUNT, clock=clock).find(made.id)
 
 
+async def test_a_key_of_no_lifetime_is_refused(keys: AccessKeys):
+    for lifetime in (timedelta(), timedelta(seconds=-1)):
+        with pytest.raises(ValidationFailed):
+            await keys.create("ci", lifetime=lifetime)
+    assert await keys.list() == []
+
+
+async def test_a_key_that_is_not_there_can_be_neither_disabled_nor_enabled(keys: AccessKeys):
+    for act in (keys.disable("IGAKAAAAAAAAAAAAAAAA"), keys.enable("IGAKAAAAAAAAAAAAAAAA")):
+        with pytest.raises(NotFound):
+            await act
+
+
+async def test_a_master_key_that_is_changed_meanwhile_does_not_enable_a_disabled_key(
+    keys: AccessKeys, records: SqlRecords, clock: Clock
+):
+    made = await keys.create("ci")
+    await keys.disable(made.id)
+    rotated = AccessKeys(records, Sealer([b"n" * 32, b"k" * 32], "access-keys"), ACCOUNT, clock=clock)
+    await asyncio.gather(rotated.reseal(), rotated.reseal())
+    record = await kept(records, made.id)
+    assert record.disabled_at == clock_time(clock)
+    found = await rotated.find(made.id)
+    assert found is not None
+    assert found[1].reveal() == made.secret.reveal()
+
+
+def clock_time(clock: Clock) -> datetime:
+    return datetime.fromtimestamp(clock(), UTC)
+
+
 # --- Made and found ---
+
+
+async def test_a_key_with_a_lifetime_says_when_it_ends(keys: AccessKeys, records: SqlRecords, clock: Clock):
+    made = await keys.create("ci", lifetime=timedelta(days=30))
+    assert (await kept(records, made.id)).expires_at == clock_time(clock) + timedelta(days=30)
+
+
+async def test_a_key_that_is_disabled_twice_keeps_the_first_time_and_its_secret(keys: AccessKeys, clock: Clock):
+    made = await keys.create("ci")
+    first = await keys.disable(made.id)
+    clock.now += 60
+    assert (await keys.disable(made.id)).disabled_at == first.disabled_at
+    assert (await keys.enable(made.id)).disabled_at is None
+    found = await keys.find(made.id)
+    assert found is not None
+    assert found[1].reveal() == made.secret.reveal()
 
 
 async def test_a_new_key_can_be_found_with_its_secret(keys: AccessKeys):

@@ -14,13 +14,13 @@ from identity_gateway.admission import Admission, Attempt
 from identity_gateway.audit import ALLOWED, DENIED, Audit
 from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied, InvalidSignature, MissingAuthentication, Unavailable, ValidationFailed
-from identity_gateway.inbound import Signatures
 from identity_gateway.model import AuditRecord, IamPrincipal, Secret
 from identity_gateway.protocol.request import Request
 from identity_gateway.records.sql import SqlRecords
 from identity_gateway.sealing import Sealer
 from tests.fakes.clock import Clock
-from tests.fakes.sigv4_client import KEY_ID, SCOPE, SECRET, digest, signed
+from tests.fakes.signing_keys import signatures_of
+from tests.fakes.sigv4_client import KEY_ID, SECRET, digest, signed
 
 ACCOUNT = "000000000000"
 ATTEMPT = Attempt("GetAgentRuntime", "id-1", "203.0.113.7")
@@ -38,7 +38,7 @@ def keys(records: SqlRecords, clock: Clock) -> AccessKeys:
 @pytest.fixture
 async def admission(keys: AccessKeys, records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7))
-    yield Admission(Signatures(keys, SCOPE, clock=clock, max_skew=timedelta(minutes=5)), Authorization(), audit)
+    yield Admission(signatures_of(keys, records, clock), Authorization(), audit)
     await audit.close()
 
 

@@ -16,6 +16,8 @@ COMMON_CODES = {
     "MissingAuthenticationTokenException": 403,
     "IncompleteSignatureException": 403,
     "InvalidSignatureException": 403,
+    "ExpiredTokenException": 403,
+    "UnrecognizedClientException": 403,
 }
 """Codes that every AWS service answers with and no model lists, and one of EC2's for what it does not serve."""
 

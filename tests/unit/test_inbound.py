@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from identity_gateway.access_keys import AccessKeys
 from identity_gateway.egress import Egress
 from identity_gateway.errors import (
+    ExpiredCredentials,
     IncompleteSignature,
     InsufficientScope,
     InvalidSignature,
@@ -20,17 +21,24 @@ from identity_gateway.errors import (
     MissingAuthentication,
     Unavailable,
 )
-from identity_gateway.inbound import BearerTokens, Scheme, Signatures, UserTokens, bearer_tokens, scheme_of
+from identity_gateway.inbound import (
+    BearerTokens,
+    Scheme,
+    Signatures,
+    UserTokens,
+    bearer_tokens,
+    scheme_of,
+)
 from identity_gateway.keysets import KeySets
 from identity_gateway.model import IamPrincipal, JwtUser, Secret
 from identity_gateway.protocol.jwt import SignedClaims
 from identity_gateway.protocol.request import Request
 from identity_gateway.records.sql import SqlRecords
 from identity_gateway.sealing import Sealer
-from tests.fakes import sigv4_client
 from tests.fakes.clock import Clock
 from tests.fakes.issuer import FakeIssuer, SigningKey, Vice
-from tests.fakes.sigv4_client import KEY_ID, SECRET, digest, signed
+from tests.fakes.signing_keys import signatures_of
+from tests.fakes.sigv4_client import KEY_ID, SECRET, digest, presigned, signed
 
 ACCOUNT = "000000000000"
 RUNTIME = "hello-AbCdEf1234"
@@ -77,7 +85,7 @@ def test_a_request_without_the_header_shows_none():
 async def signatures(records: SqlRecords, clock: Clock) -> Signatures:
     keys = AccessKeys(records, Sealer([b"k" * 32], "access-keys"), ACCOUNT, clock=clock)
     keys.use_root(KEY_ID, Secret(SECRET))
-    return Signatures(keys, sigv4_client.SCOPE, clock=clock, max_skew=timedelta(minutes=5))
+    return signatures_of(keys, records, clock)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,6 @@ async def signatures(records: SqlRecords, clock: Clock) -> Signatures:
         (request(b"Bearer x.y.z"), MissingAuthentication),
         (request(b"Basic dXNlcjpw"), IncompleteSignature),
         (replace(signed(), raw_query=b"X-Amz-Signature=00"), IncompleteSignature),
-        (signed(token="session-token"), InvalidSignature),
     ],
 )
 def test_what_is_no_signature_of_a_long_term_key_is_refused_before_the_body(
@@ -106,13 +113,14 @@ def test_a_signature_of_another_time_is_refused(signatures: Signatures, clock: C
         signatures.present(signed())
 
 
-async def test_an_unknown_key_and_a_wrong_secret_are_answered_alike(signatures: Signatures):
+async def test_an_unknown_key_a_wrong_secret_and_a_strange_token_are_answered_alike(signatures: Signatures):
     answers = []
-    for received in (signed(key_id="IGAKNOBODYNOBODYNOBO"), signed(secret="wrong")):
+    strange = (signed(key_id="IGAKNOBODYNOBODYNOBO"), signed(secret="wrong"), signed(token="a-session-token"))
+    for received in strange:
         with pytest.raises(InvalidSignature) as caught:
             await signatures.verify(signatures.present(received), digest(b""))
         answers.append((caught.value.message, caught.value.code, caught.value.status))
-    assert answers[0] == answers[1]
+    assert answers[0] == answers[1] == answers[2]
 
 
 async def test_a_signature_over_another_body_is_refused(signatures: Signatures):
@@ -125,6 +133,29 @@ async def test_a_signature_that_holds_is_the_principal_of_its_key(signatures: Si
     assert principal == IamPrincipal(ACCOUNT, KEY_ID, "root", admin=True, policy=None)
     assert proven.access_key_id == KEY_ID
     assert proven.header(b"host") == b"gateway.test"
+
+
+@pytest.mark.parametrize("query", [b"", b"X-Amz-Signature=00", b"X-Amz-Credential=a&X-Amz-Date=b"])
+def test_a_url_that_presents_no_whole_signature_is_refused(signatures: Signatures, query: bytes):
+    with pytest.raises(IncompleteSignature):
+        signatures.present_query(replace(presigned(), raw_query=query))
+
+
+async def test_a_presigned_url_that_holds_is_the_principal_of_its_key(signatures: Signatures):
+    principal, proven = await signatures.verify(signatures.present_query(presigned()), digest(b""))
+    assert (principal.access_key_id, proven.access_key_id) == (KEY_ID, KEY_ID)
+
+
+async def test_a_key_that_expires_says_until_when_it_proves_somebody(
+    signatures: Signatures, records: SqlRecords, clock: Clock
+):
+    keys = AccessKeys(records, Sealer([b"k" * 32], "access-keys"), ACCOUNT, clock=clock)
+    made = await keys.create("ci", admin=True, lifetime=timedelta(seconds=60))
+    presented = signatures.present(signed(key_id=made.id, secret=made.secret.reveal()))
+    assert (await signatures.verify(presented, digest(b"")))[0].expires_at == clock() + 60
+    clock.now += 60
+    with pytest.raises(ExpiredCredentials):
+        await signatures.verify(presented, digest(b""))
 
 
 # --- Bearer tokens ---

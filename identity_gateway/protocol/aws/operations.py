@@ -1,7 +1,7 @@
 """The operations of AWS's service models, by name and by method and path.
 
-It does not decide which of them are served: `api.operations` does. A protocol other than restJson1 (the query protocol
-of `sts`) is one more entry of `WIRES`; its operations are found by name and have no route.
+It does not decide which of them are served: `api.operations` does. The query protocol, whose actions have no route,
+has its own reader (`query`).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -30,11 +30,16 @@ def parse(document: Mapping[str, Any], *, file: str) -> Descriptor:
     Does not check that the vendor exists or behaves as described.
     """
     try:
-        return Descriptor.model_validate(_tuples(document))
+        return Descriptor.model_validate(tuples(document))
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        lines = [line for fault in found for line in _lines(fault["loc"], fault["msg"].removeprefix("Value error, "))]
-        raise DescriptorError("\n".join(f"{file}: {line}" for line in lines)) from None
+        raise DescriptorError(faults_of(error, file)) from None
+
+
+def faults_of(error: ValidationError, file: str) -> str:
+    """Return one line per fault, with file and key, and without what stands in the file."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    lines = [line for fault in found for line in _lines(fault["loc"], fault["msg"].removeprefix("Value error, "))]
+    return "\n".join(f"{file}: {line}" for line in lines)
 
 
 def _lines(location: tuple[str | int, ...], text: str) -> list[str]:
@@ -43,10 +48,10 @@ def _lines(location: tuple[str | int, ...], text: str) -> list[str]:
     return [f"{key}: {text}"] if key else text.split("\n")
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """Turn lists into tuples: strict validation takes no list for one, and a descriptor does not change."""
     if isinstance(value, Mapping):
-        return {key: _tuples(each) for key, each in value.items()}
+        return {key: tuples(each) for key, each in value.items()}
     if isinstance(value, list):
-        return tuple(_tuples(each) for each in value)
+        return tuple(tuples(each) for each in value)
     return value

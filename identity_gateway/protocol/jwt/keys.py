@@ -68,7 +68,10 @@ _ROCA = _fingerprint_primes()
 
 @dataclass(frozen=True, slots=True)
 class VerificationKey:
-    """One public key that may verify: its id, its kind, the one algorithm it names (if it does), and its material."""
+    """One public key that may verify: its id, its kind, the one algorithm it names (if it does), and its material.
+
+    `issuer` is for whom it signs, where the set says so: one set may be that of many tenants.
+    """
 
     kid: str | None
     kty: str
@@ -76,6 +79,7 @@ class VerificationKey:
     alg: str | None
     spki: bytes = field(repr=False)
     public: PublicKey = field(repr=False, compare=False)
+    issuer: str | None = None
 
     def fits(self, alg: str) -> bool:
         """Tell whether this key may verify signatures of this algorithm (RFC 8725 §3.1: one key, one algorithm)."""
@@ -131,7 +135,8 @@ class KeySet:
             message = "no usable key: " + ("; ".join(skipped[:5]) or "the set is empty")
             raise ValueError(message)
         _check_ids(keys)
-        return cls(tuple(sorted(keys, key=lambda key: (key.kid or "", key.spki, key.alg or ""))), tuple(skipped))
+        order = sorted(keys, key=lambda key: (key.kid or "", key.spki, key.alg or "", key.issuer or ""))
+        return cls(tuple(order), tuple(skipped))
 
     def __contains__(self, kid: object) -> bool:
         return kid in self._by_id
@@ -152,11 +157,17 @@ class KeySet:
             raise refused(Refusal.WRONG_ALGORITHM, f"the key is not one for {alg}")
         return fitting[0]
 
+    def issuers_of(self, key: VerificationKey) -> tuple[str, ...]:
+        """Return for whom a key of the set signs, or nothing where the set does not say."""
+        return tuple(each.issuer for each in self._by_id[key.kid] if each.issuer is not None and each.spki == key.spki)
+
     def fingerprint(self) -> str:
         """Return a digest of the keys, the same in every process that holds the same ones."""
         digest = hashlib.sha256()
         for key in self.keys:
             digest.update(f"{len(key.kid or '')}:{key.kid}:{key.alg}:{len(key.spki)}:".encode() + key.spki)
+            if key.issuer is not None:
+                digest.update(f"{len(key.issuer)}:{key.issuer}".encode())
         return digest.hexdigest()
 
 
@@ -173,7 +184,7 @@ def verify_signature(token: UnverifiedToken, keys: KeySet) -> VerifiedPayload:
         raise refused(Refusal.BAD_SIGNATURE, f"verification failed with {type(error).__name__}") from None
     if not good:
         raise refused(Refusal.BAD_SIGNATURE, "the signature does not verify")
-    return VerifiedPayload(payload=token.unverified_payload, alg=token.alg, kid=token.kid)
+    return VerifiedPayload(token.unverified_payload, token.alg, token.kid, keys.issuers_of(key))
 
 
 def _verifies(key: VerificationKey, alg: str, signature: bytes, data: bytes) -> bool:
@@ -244,8 +255,12 @@ def _verification_key(entry: Any) -> VerificationKey:
     if alg is not None and ALGORITHMS[alg][:2] != (kty, curve):
         message = f"alg {alg} is not one for this type of key"
         raise ValueError(message)
+    issuer = entry.get("issuer")
+    if not (issuer is None or (isinstance(issuer, str) and 0 < len(issuer) <= _LONGEST_MEMBER)):
+        message = "its issuer is not a short string"
+        raise ValueError(message)
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return VerificationKey(kid=kid, kty=kty, curve=curve, alg=alg, spki=spki, public=public)
+    return VerificationKey(kid=kid, kty=kty, curve=curve, alg=alg, spki=spki, public=public, issuer=issuer)
 
 
 def _public_key(entry: Mapping[str, Any]) -> tuple[str, str | None, PublicKey]:

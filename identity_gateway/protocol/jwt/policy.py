@@ -10,6 +10,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from identity_gateway.errors import FieldError
+from identity_gateway.protocol.identity_provider import UNRECOGNISED, IdentityProvider
+from identity_gateway.protocol.jwt.workloads import workload_problems
 
 DEFAULT_LEEWAY = 60.0
 """Seconds that two clocks may differ."""
@@ -17,15 +19,16 @@ DEFAULT_LEEWAY = 60.0
 _MAX_LEEWAY = 300.0
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,255}", re.ASCII)
 _FIELD = "authorizerConfiguration.customJWTAuthorizer"
+_WORKLOAD_FIELD = f"{_FIELD}.allowedWorkloadConfiguration"
 _LISTS = ("allowedAudience", "allowedClients", "allowedScopes")
 _CHECKS = (*_LISTS, "customClaims")
 _NOT_ENFORCED = {
     "privateEndpoint": "reaches identity providers through its own network only; see EGRESS_ALLOW",
     "privateEndpointOverrides": "reaches identity providers through its own network only",
     "certificateConfigurations": "trusts the certificate authorities of its host only",
-    "allowedWorkloadConfiguration": "does not compare the calling workload yet",
 }
-_KNOWN = frozenset({"discoveryUrl", "advertisedScopeMapping", *_CHECKS, *_NOT_ENFORCED})
+_WORKLOADS = "allowedWorkloadConfiguration"
+_KNOWN = frozenset({"discoveryUrl", "advertisedScopeMapping", _WORKLOADS, *_CHECKS, *_NOT_ENFORCED})
 
 
 class ClaimKind(StrEnum):
@@ -64,6 +67,11 @@ class CustomClaim:
             message = f"{self.kind} with {self.operator} and {len(self.values)} values is not a rule"
             raise ValueError(message)
 
+    @property
+    def compares_one(self) -> bool:
+        """Tell whether the claim must be one text, not a list of them."""
+        return self.kind is ClaimKind.STRING
+
     def holds(self, claim: Any) -> bool:
         """Tell whether a claim's value satisfies this rule. A value of another type never does."""
         if self.kind is ClaimKind.STRING:
@@ -77,9 +85,10 @@ class CustomClaim:
 class JwtPolicy:
     """What the claims of a token are held against. All kinds that are set must hold; within a kind any value will do.
 
-    `leeway` and `max_lifetime` (of the token, from `iat` to `exp`) are seconds. A policy that asks for no audience,
-    client, scope or claim would let in every token of the issuer, whoever it was made for: it cannot be made, except
-    as `JwtPolicy.identity_only(issuer)`.
+    `leeway` and `max_lifetime` (of the token, from `iat` to `exp`) are seconds. `provider` says which claims are meant,
+    and which tokens are none of those that may be let in. A policy that asks for no audience, client, scope or claim
+    would let in every token of the issuer, whoever it was made for: it cannot be made, except as
+    `JwtPolicy.identity_only(issuer)`.
     """
 
     issuer: str
@@ -90,6 +99,7 @@ class JwtPolicy:
     leeway: float = DEFAULT_LEEWAY
     max_lifetime: float | None = None
     subject_only: bool = False
+    provider: IdentityProvider = UNRECOGNISED
 
     def __post_init__(self) -> None:
         checks = (self.audiences, self.clients, self.scopes, self.custom_claims)
@@ -107,25 +117,26 @@ class JwtPolicy:
             raise ValueError(message)
 
     @classmethod
-    def identity_only(cls, issuer: str, *, leeway: float = DEFAULT_LEEWAY) -> Self:
+    def identity_only(cls, issuer: str, provider: IdentityProvider = UNRECOGNISED) -> Self:
         """Ask who the token is about, not what it is for: signature, issuer, times, and a subject.
 
         For GetWorkloadAccessTokenForJWT, whose caller was authorised by other means. Never for a front door.
         """
-        return cls(issuer=issuer, leeway=leeway, subject_only=True)
+        return cls(issuer=issuer, leeway=provider.leeway, subject_only=True, provider=provider)
 
     @classmethod
     def from_configuration(
         cls,
         authorizer: Mapping[str, Any],
         issuer: str,
+        provider: IdentityProvider = UNRECOGNISED,
         *,
-        leeway: float = DEFAULT_LEEWAY,
         max_lifetime: float | None = None,
     ) -> Self:
         """Read the value of `customJWTAuthorizer` (AWS member names). Raises ValueError where it is not one.
 
-        `issuer` is what the discovery document says; it is not in the configuration.
+        `issuer` is what the discovery document says; it is not in the configuration. What the provider asks of a
+        configuration is not asked again here: tokens are refused where it is missing.
         """
         problems = check_authorizer(authorizer)
         if problems:
@@ -136,18 +147,20 @@ class JwtPolicy:
             clients=tuple(authorizer.get("allowedClients") or ()),
             scopes=tuple(authorizer.get("allowedScopes") or ()),
             custom_claims=tuple(_custom_claim(claim) for claim in authorizer.get("customClaims") or ()),
-            leeway=leeway,
+            leeway=provider.leeway,
             max_lifetime=max_lifetime,
+            provider=provider,
         )
 
 
-def check_authorizer(authorizer: Mapping[str, Any]) -> list[FieldError]:
+def check_authorizer(authorizer: Mapping[str, Any], provider: IdentityProvider = UNRECOGNISED) -> list[FieldError]:
     """Say what is wrong with the value of `customJWTAuthorizer` when a runtime is registered. Empty means nothing.
 
     Beyond the AWS model: an authorizer that checks nothing is refused, where empty lists count as nothing; so is every
-    member that this gateway would not enforce, because a rule that is silently dropped is an open door.
+    member that this gateway would not enforce, because a rule that is silently dropped is an open door; and so is what
+    no token of the provider could satisfy, or tokens for others would.
     """
-    return list(_problems(authorizer))
+    return [*_problems(authorizer), *_provider_problems(authorizer, provider)]
 
 
 def _problems(authorizer: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -161,12 +174,38 @@ def _problems(authorizer: Mapping[str, Any]) -> Iterator[FieldError]:
     for name in _LISTS:
         yield from _list_problems(name, authorizer.get(name))
     yield from _mapping_problems(authorizer)
+    yield from workload_problems(_WORKLOAD_FIELD, authorizer.get(_WORKLOADS))
     claims = authorizer.get("customClaims") or ()
     if not isinstance(claims, list | tuple):
         yield FieldError(f"{_FIELD}.customClaims", "must be a list")
         return
     for place, claim in enumerate(claims):
         yield from _claim_problems(f"{_FIELD}.customClaims[{place}]", claim)
+
+
+def _provider_problems(authorizer: Mapping[str, Any], provider: IdentityProvider) -> Iterator[FieldError]:
+    url = str(authorizer.get("discoveryUrl"))
+    refusal = provider.refusal_of(url)
+    if refusal is not None:
+        yield FieldError(f"{_FIELD}.discoveryUrl", f"cannot be used: {refusal}")
+        return
+    audience_only = bool(provider.kinds) and all(kind.accepted != "always" for kind in provider.kinds)
+    if (provider.audience == "required" or audience_only) and not authorizer.get("allowedAudience"):
+        message = f"must be given for {provider.name}: its tokens for other audiences have the same issuer and clients"
+        yield FieldError(f"{_FIELD}.allowedAudience", message)
+    for name, claims in (("allowedClients", provider.clients), ("allowedScopes", provider.scopes)):
+        if authorizer.get(name) and not claims:
+            yield FieldError(f"{_FIELD}.{name}", f"can be satisfied by no token of {provider.name}")
+    tenant = provider.issuer.tenant
+    if tenant is not None and provider.serves_tenants(url) and tenant.claim not in _claim_names(authorizer):
+        message = f"must compare {tenant.claim}: this discovery URL serves every tenant; list those that may come"
+        yield FieldError(f"{_FIELD}.customClaims", message)
+
+
+def _claim_names(authorizer: Mapping[str, Any]) -> set[Any]:
+    claims = authorizer.get("customClaims")
+    entries = claims if isinstance(claims, list | tuple) else ()
+    return {str(entry.get("inboundTokenClaimName")) for entry in entries if isinstance(entry, Mapping)}
 
 
 def _list_problems(name: str, values: Any) -> Iterator[FieldError]:

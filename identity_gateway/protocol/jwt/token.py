@@ -48,6 +48,8 @@ class Refusal(StrEnum):
     BAD_SUBJECT = "bad_subject"
     BAD_TOKEN_ID = "bad_token_id"  # noqa: S105 - the name of a refusal
     PROOF_OF_POSSESSION = "proof_of_possession"
+    WRONG_KIND = "wrong_kind"
+    WRONG_TENANT = "wrong_tenant"
     WRONG_AUDIENCE = "wrong_audience"
     WRONG_CLIENT = "wrong_client"
     WRONG_CLAIM = "wrong_claim"
@@ -64,13 +66,18 @@ class UnknownKey(InvalidToken):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class UnverifiedToken:
-    """A well-formed compact JWS (RFC 7515 §7.1) that anybody may have written. Made by `parse`."""
+    """A well-formed compact JWS (RFC 7515 §7.1) that anybody may have written. Made by `parse`.
+
+    `typ` is in lower case without `application/`, and "" where there is none. `members` are the names in the header.
+    """
 
     alg: str
     kid: str | None
     signing_input: bytes
     signature: bytes
     unverified_payload: bytes
+    typ: str = ""
+    members: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"UnverifiedToken(alg={self.alg!r}, kid={self.kid!r})"
@@ -86,11 +93,15 @@ class UnverifiedToken:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedPayload:
-    """The bytes that an issuer signed. Made by `jwt.keys.verify_signature` alone. Says nothing about the claims."""
+    """The bytes that an issuer signed. Made by `jwt.keys.verify_signature` alone. Says nothing about the claims.
+
+    `key_issuers` are whom the key set says that the key signs for; empty where it does not say.
+    """
 
     payload: bytes = field(repr=False)
     alg: str
     kid: str | None
+    key_issuers: tuple[str, ...] = ()
 
 
 def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH) -> UnverifiedToken:
@@ -122,6 +133,8 @@ def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH) -> UnverifiedToken:
         signing_input=f"{header_part}.{payload_part}".encode("ascii"),
         signature=_decoded(signature_part, "signature"),
         unverified_payload=payload,
+        typ=_plain_type(header.get("typ", "")),
+        members=frozenset(header),
     )
 
 
@@ -195,6 +208,10 @@ def _header(data: bytes) -> dict[str, Any]:
 def _check_type(typ: Any) -> None:
     if not isinstance(typ, str):
         raise refused(Refusal.WRONG_TYPE, "typ is not a string")
-    # RFC 7515 §4.1.9: media type names compare without case, and "application/" may be left out.
-    if typ.lower().removeprefix("application/") not in _TYPES:
+    if _plain_type(typ) not in _TYPES:
         raise refused(Refusal.WRONG_TYPE, f"typ {shown(typ)} is not an access token's")
+
+
+def _plain_type(typ: str) -> str:
+    # RFC 7515 §4.1.9: media type names compare without case, and "application/" may be left out.
+    return typ.lower().removeprefix("application/")

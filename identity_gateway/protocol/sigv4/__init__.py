@@ -1,9 +1,9 @@
 """AWS Signature Version 4: what a request presents, and whether a secret made it.
 
-`parse` refuses everything that can be refused before a body is read or a key is looked up; `verify` is the only maker
-of `SignedRequest`. This package does not look keys up, does not check the Host against the gateway's own names, does
-not bound the size of the header block, and does not decide what the caller may do. There is no nonce in this protocol:
-a request can be sent again for as long as the clock allows.
+`parse` (header) and `parse_query` (presigned URL) refuse everything that can be refused before a body is read or a key
+is looked up; `verify` is the only maker of `SignedRequest`. This package does not look keys up, does not check the Host
+against the gateway's own names, does not bound the size of the header block, and does not decide what the caller may
+do. There is no nonce in this protocol: a request can be sent again for as long as the clock allows.
 
 Names and rules follow "Create a signed AWS API request" of the IAM User Guide, for services other than S3.
 """
@@ -17,7 +17,9 @@ from identity_gateway.protocol.sigv4.canonical import (
     signing_key,
     string_to_sign,
 )
-from identity_gateway.protocol.sigv4.presented import PresentedSignature, parse
+from identity_gateway.protocol.sigv4.elements import PresentedSignature
+from identity_gateway.protocol.sigv4.presented import parse
+from identity_gateway.protocol.sigv4.presented_url import is_presigned, parse_query
 from identity_gateway.protocol.sigv4.verification import DUMMY_SECRET, invalid_signature, verify, verify_unknown
 
 __all__ = [
@@ -28,7 +30,9 @@ __all__ = [
     "canonical_request",
     "canonical_uri",
     "invalid_signature",
+    "is_presigned",
     "parse",
+    "parse_query",
     "signature",
     "signing_key",
     "string_to_sign",

@@ -205,3 +205,70 @@ async def test_chunks_are_sent_as_they_come():
     assert (connection.body, connection.is_complete, exchange.ended) == (b"a", False, False)
     await exchange.end()
     assert (connection.body, connection.is_complete, exchange.ended) == (b"a", True, True)
+
+
+# --- What is kept of the body for a refusal ---
+
+
+async def test_a_body_that_nobody_read_is_there_for_a_refusal():
+    assert await opened(*pieces(b"one ", b"two")).small_body() == b"one two"
+
+
+async def test_a_body_that_somebody_read_is_there_for_a_refusal():
+    exchange = opened(*pieces(b"one ", b"two"))
+    await read(exchange)
+    assert await exchange.small_body() == b"one two"
+
+
+async def test_a_body_that_somebody_began_to_read_is_there_whole():
+    exchange = opened(*pieces(b"one ", b"two"))
+    await anext(exchange.body())
+    assert await exchange.small_body() == b"one two"
+
+
+async def test_of_a_long_body_nothing_is_kept():
+    assert await opened(*pieces(*[b"x" * 1024] * 65)).small_body() == b""
+
+
+async def test_a_body_that_says_that_it_is_long_is_not_waited_for():
+    exchange, connection = connected(*pieces(b"x"), headers=(HOST, (b"content-length", b"100000000")))
+    assert (await exchange.small_body(), connection.received) == (b"", 0)
+
+
+async def test_a_body_that_drips_in_is_not_read_for_its_id(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "_BRIEF_PATIENCE", 0.01)
+    assert await opened(*pieces(b"x", whole=False)).small_body() == b""
+
+
+async def test_who_leaves_in_the_middle_of_a_body_is_not_refused_any_more():
+    with pytest.raises(CallerLeft):
+        await opened(*pieces(b"x", whole=False), LEFT).small_body()
+
+
+async def test_nothing_is_kept_once_an_answer_has_begun():
+    exchange = opened(*pieces(b"one"))
+    await read(exchange)
+    await exchange.begin(200, [])
+    assert await exchange.small_body() == b""
+
+
+STREAMS = {
+    "a stream of events": ([(b"content-type", b"text/event-stream; charset=utf-8")], True),
+    "a stream whose length is known": ([(b"content-type", b"text/event-stream"), (b"content-length", b"9")], False),
+    "a compressed stream": ([(b"content-type", b"text/event-stream"), (b"content-encoding", b"gzip")], False),
+    "JSON": ([(b"content-type", b"application/json")], False),
+    "nothing said": ([], False),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+async def test_an_event_can_be_added_to_an_open_stream_of_events_only(name: str):
+    headers, expected = STREAMS[name]
+    exchange = opened()
+    await exchange.begin(200, headers)
+    assert exchange.streams_events is expected
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True), ("wss", True), ("ws", False)])
+def test_an_exchange_knows_whether_its_connection_is_encrypted(scheme: str, secure: bool):
+    assert opened(scheme=scheme).secure is secure

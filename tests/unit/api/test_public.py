@@ -4,7 +4,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from identity_gateway import __version__
-from identity_gateway.api import pages, webhooks
+from identity_gateway.api import pages, sts, webhooks
 from identity_gateway.api.public import OPEN_DOORS, Lifecycle, public
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import Secret
@@ -12,7 +12,7 @@ from identity_gateway.protocol.request import Request
 from tests.fakes.asgi import Connection, ask
 
 TOKEN = "metrics-token"
-ELSEWHERE = {**pages.DOORS, **webhooks.DOORS}
+ELSEWHERE = {**pages.DOORS, **webhooks.DOORS, **sts.DOORS}
 """Doors that are declared here, and served by applications of their own."""
 
 

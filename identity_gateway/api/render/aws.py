@@ -1,4 +1,4 @@
-"""One error in every dialect. Today: AWS JSON, with the challenge of a bearer-guarded runtime beside it."""
+"""Errors in AWS JSON, with the challenge of a bearer-guarded runtime beside them; and what of an error may be shown."""
 
 import structlog
 
@@ -6,6 +6,7 @@ from identity_gateway.errors import GatewayError
 from identity_gateway.protocol.aws import error_response
 
 Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body of an answer."""
 
 _log = structlog.get_logger()
 
