@@ -111,6 +111,9 @@ class Settings(BaseSettings):
     agent_max_connections: int = Field(default=100, ge=1, le=10_000)
     agent_max_web_sockets: int = Field(default=10_000, ge=1, le=100_000)
 
+    # Sessions of agents: whether one that a user opened is refused to others
+    session_binding: Literal["user", "none"] = "user"
+
     # Timeouts, in seconds
     agent_connect_timeout: float = Field(default=10, gt=0, le=120)
     agent_sync_timeout: float = Field(default=900, gt=0, le=900)

@@ -49,14 +49,19 @@ class WorkloadTokens:
         self._account = account
         self._clock = clock
 
-    def mint(self, workload: str, user: User | None, inbound_token: Secret | None = None) -> Secret:
-        """Return a token for this agent and user. The inbound JWT travels inside, for a later on-behalf-of exchange."""
+    def mint(
+        self, workload: str, user: User | None, inbound_token: Secret | None = None, actors: tuple[str, ...] = ()
+    ) -> Secret:
+        """Return a token for this agent and user. The inbound JWT travels inside, for a later on-behalf-of exchange.
+
+        `actors` are the agents through which the call came, the first one first.
+        """
         now = self._clock()
         content: Document = {
             "w": workload,
             "u": user_text(user),
             "t": inbound_token.reveal() if inbound_token else None,
-            "c": [],
+            "c": list(actors),
             "i": now,
             "e": now + LIFETIME,
         }

@@ -19,7 +19,7 @@ from urllib.parse import urljoin
 import httpx2
 import pytest
 
-from identity_gateway.model import NamedUser
+from identity_gateway.model import NamedUser, WorkloadAccess
 from identity_gateway.sealing import Sealer
 from identity_gateway.workload import SEALING_PERIOD, WorkloadTokens
 from tests.fakes.issuer import FakeIssuer, SigningKey
@@ -90,13 +90,28 @@ def post(
 
 
 def workload_token(
-    workload: str, gateway: RunningGateway | None, *, account: str = ACCOUNT, user: str = "ada", age: float = 0.0
+    workload: str,
+    gateway: RunningGateway | None,
+    *,
+    account: str = ACCOUNT,
+    user: str | None = "ada",
+    age: float = 0.0,
+    actors: tuple[str, ...] = (),
 ) -> str:
     """Return a workload access token of a gateway's making, or of one with another master key, so many seconds old."""
+    tokens = _workload_tokens(gateway, account, age)
+    return tokens.mint(workload, NamedUser(user) if user is not None else None, actors=actors).reveal()
+
+
+def opened(token: str, gateway: RunningGateway) -> WorkloadAccess:
+    """Return what a workload access token of a gateway stands for, as only that gateway can read it."""
+    return _workload_tokens(gateway, ACCOUNT, 0.0).open(token)
+
+
+def _workload_tokens(gateway: RunningGateway | None, account: str, age: float) -> WorkloadTokens:
     master = (gateway.data_dir / "master.key").read_bytes() if gateway is not None else secrets.token_bytes(32)
     sealer = Sealer([master], "workload-access-token", period_seconds=SEALING_PERIOD)
-    tokens = WorkloadTokens(sealer, account, clock=lambda: time.time() - age)
-    return tokens.mint(workload, NamedUser(user)).reveal()
+    return WorkloadTokens(sealer, account, clock=lambda: time.time() - age)
 
 
 class _Shown(HTMLParser):

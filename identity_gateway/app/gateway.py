@@ -21,7 +21,15 @@ from identity_gateway.egress import Egress
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.idempotency import Idempotency
 from identity_gateway.inbound import BearerTokens, Signatures, UserTokens
-from identity_gateway.invocation import Callers, Discovery, Forwarding, Invocations, Timeouts
+from identity_gateway.invocation import (
+    Addresses,
+    Callers,
+    Discovery,
+    Forwarding,
+    Invocations,
+    Placement,
+    Timeouts,
+)
 from identity_gateway.invocation.web_sockets import StreamLimits, Streams
 from identity_gateway.keysets import KeySets
 from identity_gateway.paging import Paging
@@ -31,6 +39,7 @@ from identity_gateway.protocol.sigv4 import Scope as SignatureScope
 from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
+from identity_gateway.sessions import Sessions
 from identity_gateway.settings import Settings
 from identity_gateway.spool import Spool
 from identity_gateway.tags import Tags
@@ -157,14 +166,17 @@ def _agents(
         signatures,
         bearer_tokens,
         authorization,
+        parts.tokens,
         Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
         realm,
         body_timeout=settings.agent_sync_timeout,
     )
     timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
-    forwarding = Forwarding(upstream, parts.tokens, timeouts, clock=parts.clock)
+    sessions = Sessions(parts.ephemeral, realm.account, clock=parts.clock, binding=settings.session_binding == "user")
+    placement = Placement(routes, sessions, Addresses(clock=time.monotonic))
+    forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
     discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
-    return Invocations(routes, callers, forwarding, parts.audit), discovery
+    return Invocations(routes, callers, placement, forwarding, parts.audit), discovery
 
 
 def _streams(stack: AsyncExitStack, parts: Parts) -> Streams:

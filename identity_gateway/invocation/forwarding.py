@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from identity_gateway.errors import AgentFailed, GatewayError, Throttled
 from identity_gateway.invocation.doors import Door
+from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Proven
 from identity_gateway.protocol import headers
-from identity_gateway.runtimes import Route
+from identity_gateway.runtimes import Route, RuntimeConfiguration
 from identity_gateway.spool import SpooledBody
 from identity_gateway.upstream import FailureKind, Origin, Upstream, UpstreamError, UpstreamResponse
 from identity_gateway.workload import WorkloadTokens
@@ -62,46 +63,78 @@ class Forwarding:
     """Sends proven invocations to their agents."""
 
     def __init__(
-        self, upstream: Upstream, tokens: WorkloadTokens, timeouts: Timeouts, *, clock: Callable[[], float]
+        self,
+        upstream: Upstream,
+        placement: Placement,
+        tokens: WorkloadTokens,
+        timeouts: Timeouts,
+        *,
+        clock: Callable[[], float],
     ) -> None:
         self._upstream = upstream
+        self._placement = placement
         self._tokens = tokens
         self._timeouts = timeouts
         self._clock = clock
 
-    async def forward(self, call: Call, route: Route, proven: Proven) -> Answer:
+    async def forward(self, call: Call, route: Route, proven: Proven, placed: Placed) -> Answer:
         """Send the call to the agent and return the beginning of its answer. Raises AgentFailed, Throttled."""
-        session_id = call.asked.get("runtimeSessionId") or str(uuid.uuid4())
         trace_id = call.asked.get("traceId") or self._new_trace_id()
-        sent = self._sent(call, route, proven, session_id, trace_id)
-        response = await self._request(call, route, sent, proven)
+        sent = self._sent(call, route, proven, placed.session_id, trace_id)
+        response, origin = await self._request(call, placed, sent, proven)
         try:
-            await _refuse_failure(response, route.configuration.protocol)
+            await _refuse_failure(response, placed.configuration.protocol)
+            await self._placement.used(route, placed, origin)
+            own = [(headers.SESSION_ID, placed.session_id.encode()), (headers.TRACE_ID, trace_id.encode())]
+            if placed.configuration.protocol == "MCP":
+                own += await self._mcp_session(call, route, proven, placed, response, origin)
         except BaseException:
             await response.aclose()
             raise
-        own = [(headers.SESSION_ID, session_id.encode()), (headers.TRACE_ID, trace_id.encode())]
         return Answer(
             response.status, [*headers.answered(response.headers), *own], response, self._deadline_of(response)
         )
 
-    def opened(self, call: Call, route: Route, proven: Proven) -> Opened:
+    def opened(self, call: Call, route: Route, proven: Proven, placed: Placed) -> Opened:
         """Return what the agent is told of a stream, and where it stands. Nothing is sent."""
-        session_id = call.asked.get("runtimeSessionId") or str(uuid.uuid4())
         trace_id = call.asked.get("traceId") or self._new_trace_id()
         return Opened(
             route,
-            session_id,
-            route.configuration.origin,
-            _target_of(call, route),
-            self._sent(call, route, proven, session_id, trace_id),
+            placed.session_id,
+            placed.origins[0],
+            _target_of(call, placed.configuration),
+            self._sent(call, route, proven, placed.session_id, trace_id),
             proven.expires_at,
         )
+
+    async def _mcp_session(
+        self,
+        call: Call,
+        route: Route,
+        proven: Proven,
+        placed: Placed,
+        response: UpstreamResponse,
+        origin: Origin,
+    ) -> list[tuple[bytes, bytes]]:
+        """Follow what an MCP server does with its sessions (streamable HTTP): it names, knows and ends them.
+
+        A server without sessions gets no name; the caller of a call gets one, as at AWS, which may be shown again.
+        """
+        named = next((value for name, value in response.headers if name == headers.MCP_SESSION_ID), None)
+        if "mcpSessionId" in call.asked:
+            if response.status == 404 or (call.method == b"DELETE" and 200 <= response.status < 300):
+                await self._placement.forget(route, placed)
+        elif named is not None:
+            await self._placement.named(route, proven, named.decode("latin-1"), origin)
+        elif call.method == b"POST" and 200 <= response.status < 300:
+            return [(headers.MCP_SESSION_ID, str(uuid.uuid4()).encode())]
+        return []
 
     def _sent(
         self, call: Call, route: Route, proven: Proven, session_id: str, trace_id: str
     ) -> list[tuple[bytes, bytes]]:
-        token = self._tokens.mint(route.workload, proven.user, proven.inbound_token).reveal().encode()
+        minted = self._tokens.mint(route.workload, proven.user, proven.inbound_token, proven.actors)
+        token = minted.reveal().encode()
         return [
             *((name, value) for name, value in proven.headers if name != headers.TRACE_ID),
             (headers.SESSION_ID, session_id.encode()),
@@ -111,28 +144,38 @@ class Forwarding:
         ]
 
     async def _request(
-        self, call: Call, route: Route, sent: list[tuple[bytes, bytes]], proven: Proven
+        self, call: Call, placed: Placed, sent: list[tuple[bytes, bytes]], proven: Proven
+    ) -> tuple[UpstreamResponse, Origin]:
+        """Send the call once, to the first address that takes a connection."""
+        target = _target_of(call, placed.configuration)
+        try:
+            async with asyncio.timeout(self._timeouts.sync):  # a caller who drips its body is bounded, too
+                for origin in placed.origins:
+                    try:
+                        return await self._send(origin, call.method, target, sent, proven), origin
+                    except UpstreamError as error:
+                        if not error.unsent:
+                            raise
+                        self._placement.failed(origin)
+                        if origin == placed.origins[-1]:
+                            raise
+        except UpstreamError as error:
+            raise _agent_failure(error) from error
+        except TimeoutError:
+            raise AgentFailed("The agent did not answer in time.", reason="no response head in time") from None
+        raise AgentFailed("The agent has no address.", reason="no address")
+
+    async def _send(
+        self, origin: Origin, method: bytes, target: bytes, sent: list[tuple[bytes, bytes]], proven: Proven
     ) -> UpstreamResponse:
         body = proven.body
         if isinstance(body, SpooledBody):
             payload = body.in_memory if body.in_memory is not None else aiter(body)
         else:
             payload = body
-        try:
-            async with asyncio.timeout(self._timeouts.sync):  # a caller who drips its body is bounded, too
-                return await self._upstream.request(
-                    route.configuration.origin,
-                    call.method,
-                    _target_of(call, route),
-                    sent,
-                    payload,
-                    proven.length,
-                    head_timeout=self._timeouts.sync,
-                )
-        except UpstreamError as error:
-            raise _agent_failure(error) from error
-        except TimeoutError:
-            raise AgentFailed("The agent did not answer in time.", reason="no response head in time") from None
+        return await self._upstream.request(
+            origin, method, target, sent, payload, proven.length, head_timeout=self._timeouts.sync
+        )
 
     def _deadline_of(self, response: UpstreamResponse) -> float:
         streams = any(
@@ -146,9 +189,8 @@ class Forwarding:
         return f"Root=1-{int(self._clock()):08x}-{secrets.token_hex(12)}"
 
 
-def _target_of(call: Call, route: Route) -> bytes:
+def _target_of(call: Call, configuration: RuntimeConfiguration) -> bytes:
     """Return the path at the agent."""
-    configuration = route.configuration
     return configuration.base + _PATHS[call.door] if call.door in _PATHS else configuration.target
 
 

@@ -5,7 +5,7 @@ Nothing is recorded and nothing is forwarded here.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from identity_gateway.authorization import Asked, Authorization
 from identity_gateway.errors import (
@@ -17,16 +17,30 @@ from identity_gateway.errors import (
 )
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures
 from identity_gateway.invocation.doors import Door
-from identity_gateway.model import Document, IamPrincipal, JwtUser, NamedUser, Realm, Secret, User
-from identity_gateway.protocol import bearer, headers, sigv4
+from identity_gateway.model import (
+    Document,
+    IamPrincipal,
+    JwtUser,
+    NamedUser,
+    Realm,
+    Secret,
+    User,
+    WorkloadAccess,
+    user_text,
+)
+from identity_gateway.protocol import bearer, headers, jwt, sigv4
 from identity_gateway.protocol.headers import Headers
 from identity_gateway.protocol.request import EMPTY_SHA256, Request, SignedRequest
 from identity_gateway.protocol.sigv4 import PresentedSignature
 from identity_gateway.runtimes import Route
 from identity_gateway.spool import Spool, SpooledBody
+from identity_gateway.workload import WorkloadTokens
 
 MAX_BODY = 100_000_000
 """Bytes of an invocation's payload (AWS: InvokeAgentRuntime)."""
+
+_MOST_ACTORS = 10
+"""Agents through which a call may come: a circle of agents ends here."""
 
 _SMALL = 65_536
 """Bytes that a stranger may make the gateway keep for a moment: less than looking its key up first would cost."""
@@ -64,6 +78,15 @@ class Proven:
     body: SpooledBody | AsyncIterator[bytes]
     length: int | None
     expires_at: float | None = None
+    actors: tuple[str, ...] = ()
+    names_user: bool = False  # the caller says who the user is; nobody proved it
+
+    @property
+    def holder(self) -> str:
+        """Whose session a call is in: the user's, or the caller's own where there is none."""
+        if self.user is not None:
+            return f"user:{user_text(self.user)}"
+        return f"principal:{self.signer.names[-1] if self.signer else self.principal}"
 
 
 class Callers:
@@ -74,6 +97,7 @@ class Callers:
         signatures: Signatures,
         bearer_tokens: BearerTokens,
         authorization: Authorization,
+        workload_tokens: WorkloadTokens,
         spool: Spool,
         realm: Realm,
         *,
@@ -82,6 +106,7 @@ class Callers:
         self._signatures = signatures
         self._bearer_tokens = bearer_tokens
         self._authorization = authorization
+        self._workload_tokens = workload_tokens
         self._spool = spool
         self._realm = realm
         self._body_timeout = body_timeout
@@ -99,17 +124,59 @@ class Callers:
         if scheme is Scheme.NONE:
             raise InvalidToken(reason="no bearer token") if guarded else MissingAuthentication()
         if scheme is Scheme.BEARER:
-            return await self._proven_by_token(call, route)
+            return self._on_behalf(call, await self._proven_by_token(call, route), route)
         if guarded and scheme is Scheme.SIGNATURE:
             raise AccessDenied(_MISMATCH, reason="signature on a runtime with a JWT authorizer")
         if guarded:
             raise InvalidToken(reason="the Authorization header names a scheme that is not served")
-        return await self._proven_by_signature(call, route)
+        proven = await self._proven_by_signature(call, route)
+        try:
+            return self._on_behalf(call, proven, route)
+        except BaseException:
+            if isinstance(proven.body, SpooledBody):
+                proven.body.close()
+            raise
+
+    def _on_behalf(self, call: Call, proven: Proven, route: Route | None) -> Proven:
+        """Return the caller together with the agents through which the call came, if an agent calls.
+
+        An agent shows its own workload access token, which this gateway sealed; a signature must cover it, or be absent
+        because a bearer token stands in its place. The user of that token is the user of this call, unless the bearer's
+        own token names one. Raises AccessDenied when the authorizer does not let this agent in.
+        """
+        shown = call.request.header(headers.IDENTITY_WAT)
+        access = self._workload_tokens.open(shown.decode("latin-1").strip()) if shown is not None else None
+        authorizer = route.configuration.authorizer if route else None
+        allowed = jwt.allowed_workloads(authorizer) if authorizer is not None else None
+        if allowed is not None and not self._lets_in(allowed, access):
+            raise AccessDenied(
+                "The agent runtime does not take calls of this workload.",
+                reason=f"allowedWorkloadConfiguration: {access.workload if access else 'no workload access token'}",
+            )
+        if access is None:
+            return proven
+        actors = (*access.actors, access.workload)
+        if len(actors) > _MOST_ACTORS:
+            raise AccessDenied("The call has come through too many agents.", reason=f"more than {_MOST_ACTORS} actors")
+        if proven.signer is None:
+            return replace(proven, actors=actors)
+        if proven.user is not None and proven.user != access.user:
+            raise AccessDenied(
+                "The request names another user than the workload access token of the calling agent.",
+                reason="runtimeUserId differs from the user of the calling agent's token",
+            )
+        return replace(proven, actors=actors, user=access.user, inbound_token=access.inbound_token, names_user=False)
+
+    def _lets_in(self, allowed: jwt.AllowedWorkloads, access: WorkloadAccess | None) -> bool:
+        if access is None:
+            return False
+        hosted = self._realm.runtime_arn(access.workload) in allowed.hosting_environments
+        return hosted or access.workload in allowed.workload_identities
 
     async def permit(self, proven: Proven, route: Route | None, door: Door = Door.INVOKE) -> str:
         """Return why the caller may enter by this door, or raise AccessDenied."""
         resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
-        if proven.signer is not None and proven.user is not None and door.for_user is not None:
+        if proven.names_user and door.for_user is not None:
             await self._authorization.permit(proven.signer, Asked(door.for_user, resources))
         return await self._authorization.permit(proven.signer, Asked(door.value, resources))
 
@@ -154,6 +221,7 @@ class Callers:
                 body=body,
                 length=body.length,
                 expires_at=principal.expires_at,
+                names_user=user_id is not None,
             )
         except BaseException:
             body.close()
@@ -182,6 +250,7 @@ class Callers:
             body=call.body,
             length=0,
             expires_at=principal.expires_at,
+            names_user=user_id is not None,
         )
 
     async def _received(self, call: Call, presented: PresentedSignature, *, small: bool) -> SpooledBody:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
@@ -10,6 +11,7 @@ from identity_gateway.errors import Conflict, GatewayError, NotFound, UnknownOpe
 from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.forwarding import Answer, Forwarding, Opened
+from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Callers, Proven
 from identity_gateway.model import Document, NamedUser
 from identity_gateway.runtimes import Route, Routes
@@ -19,12 +21,24 @@ _STALE_AFTER = 1.0
 """Seconds after which a route that was looked up is looked up again before it is used."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """A call that may happen. `placed` is None for one that reaches no agent."""
+
+    route: Route
+    proven: Proven
+    placed: Placed | None
+
+
 class Invocations:
     """Serves InvokeAgentRuntime."""
 
-    def __init__(self, routes: Routes, callers: Callers, forwarding: Forwarding, audit: Audit) -> None:
+    def __init__(
+        self, routes: Routes, callers: Callers, placement: Placement, forwarding: Forwarding, audit: Audit
+    ) -> None:
         self._routes = routes
         self._callers = callers
+        self._placement = placement
         self._forwarding = forwarding
         self._audit = audit
 
@@ -38,22 +52,27 @@ class Invocations:
 
     async def stop(self, call: Call) -> str:
         """End a session and return its id. Raises NotFound for a session that is not known."""
-        _, proven = await self._admitted(call)
-        with _closing(proven):
-            raise NotFound("There is no such session.")
+        admitted = await self._admitted(call)
+        with _closing(admitted.proven):
+            if not await self._placement.stop(call, admitted.route, admitted.proven):
+                raise NotFound("There is no such session.")
+        session_id: str = call.asked["runtimeSessionId"]
+        return session_id
 
     async def stream(self, call: Call) -> Opened:
         """Return the stream that the caller may open. Whoever asks opens it, and ends it when it has lasted enough."""
-        route, proven = await self._admitted(call)
-        return self._forwarding.opened(call, route, proven)
+        admitted = await self._admitted(call)
+        assert admitted.placed is not None
+        return self._forwarding.opened(call, admitted.route, admitted.proven, admitted.placed)
 
     async def _answered(self, call: Call) -> Answer:
-        route, proven = await self._admitted(call)
-        with _closing(proven):
-            return await self._forwarding.forward(call, route, proven)
+        admitted = await self._admitted(call)
+        with _closing(admitted.proven):
+            assert admitted.placed is not None
+            return await self._forwarding.forward(call, admitted.route, admitted.proven, admitted.placed)
 
-    async def _admitted(self, call: Call) -> tuple[Route, Proven]:
-        """Return the runtime and its caller, who is proven, permitted and recorded."""
+    async def _admitted(self, call: Call) -> _Admitted:
+        """Return the runtime and its caller, who is proven, permitted and recorded, and where the call goes."""
         began = asyncio.get_running_loop().time()
         scheme = scheme_of(call.request)
         resource = call.asked["agentRuntimeArn"]
@@ -68,13 +87,14 @@ class Invocations:
                 raise NotFound("There is no such agent runtime or endpoint.")
             _refuse_foreign(call, route)
             await self._still_there(route, since=began)
+            placed = None if call.door is Door.STOP else await self._placement.enter(call, route, proven)
             await self._keep(call, proven, resource, ALLOWED, reason, scheme, route)
         except BaseException as error:
             with _closing(proven):
                 if isinstance(error, GatewayError):
                     await self._keep(call, proven, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
             raise
-        return route, proven
+        return _Admitted(route, proven, placed)
 
     async def _still_there(self, route: Route, *, since: float) -> None:
         """Look again when the body took its time: a runtime that changed meanwhile is not called by its old rules."""
@@ -99,6 +119,8 @@ class Invocations:
             details["version"] = route.version
         if proven is not None and isinstance(proven.user, NamedUser):
             details["userId"] = proven.user.id
+        if proven is not None and proven.actors:
+            details["actors"] = list(proven.actors)
         principal = proven.principal if proven else UNKNOWN
         decided = Decided(principal, call.door.value, resource, decision, reason, call.request_id, call.source, details)
         await self._audit.record(decided)

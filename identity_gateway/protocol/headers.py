@@ -15,8 +15,10 @@ USER_ID = b"x-amzn-bedrock-agentcore-runtime-user-id"
 REQUEST_ID = b"x-amzn-bedrock-agentcore-runtime-request-id"
 CUSTOM_PREFIX = b"x-amzn-bedrock-agentcore-runtime-custom-"
 TRACE_ID = b"x-amzn-trace-id"
+MCP_SESSION_ID = b"mcp-session-id"
 
-WORKLOAD_ACCESS_TOKEN = (b"workloadaccesstoken", b"x-amz-bedrock-agentcore-identity-wat")
+IDENTITY_WAT = b"x-amz-bedrock-agentcore-identity-wat"
+WORKLOAD_ACCESS_TOKEN = (b"workloadaccesstoken", IDENTITY_WAT)
 """Agents read one or the other, depending on the SDK's adapter: both are sent."""
 
 ALWAYS_FORWARDED = frozenset(

@@ -14,6 +14,7 @@ from identity_gateway.protocol import headers
 from identity_gateway.upstream import Origin
 
 _IDLE, _LONGEST = 900, 28_800
+_MOST_ADDRESSES = 16
 _CONTAINER = "agentRuntimeArtifact.containerConfiguration.containerUri"
 
 _CALL_PATH = {"HTTP": b"/invocations", "MCP": b"/mcp", "A2A": b"/", "AGUI": b"/invocations"}
@@ -24,28 +25,38 @@ _CALL_PATH = {"HTTP": b"/invocations", "MCP": b"/mcp", "A2A": b"/", "AGUI": b"/i
 class RuntimeConfiguration:
     """Where the agent stands, who may call it, and which headers it sees."""
 
-    origin: Origin
+    origins: tuple[Origin, ...]
     base: bytes  # of every path at the agent, without a slash at its end
     target: bytes  # of calls
     protocol: str
     authorizer: Document | None
     allowlist: frozenset[bytes]
+    idle: float = _IDLE
+    longest: float = _LONGEST
+
+    @property
+    def origin(self) -> Origin:
+        """The first address: the only one of most agents."""
+        return self.origins[0]
 
     @classmethod
     def of(cls, configuration: Document) -> "RuntimeConfiguration":
         """Read a stored configuration, which passed `check` when it was registered."""
-        origin, base = Origin.from_url(configuration["agentRuntimeArtifact"]["containerConfiguration"]["containerUri"])
+        origins, base = _places(configuration["agentRuntimeArtifact"]["containerConfiguration"]["containerUri"])
         protocol = configuration.get("protocolConfiguration", {})
         server = protocol.get("serverProtocol", "HTTP")
         path = protocol["path"].encode() if "path" in protocol else _CALL_PATH[server]
         names = configuration.get("requestHeaderConfiguration", {}).get("requestHeaderAllowlist", ())
+        lifecycle = _lifecycle(configuration.get("lifecycleConfiguration", {}))
         return cls(
-            origin=origin,
+            origins=origins,
             base=base.rstrip(b"/"),
             target=base.rstrip(b"/") + path,
             protocol=server,
             authorizer=configuration.get("authorizerConfiguration", {}).get("customJWTAuthorizer"),
             allowlist=frozenset(name.lower().encode() for name in names),
+            idle=float(lifecycle["idleRuntimeSessionTimeout"]),
+            longest=float(lifecycle["maxLifetime"]),
         )
 
 
@@ -72,16 +83,31 @@ def checked(asked: Document, providers: IdentityProviders | None = None) -> Docu
 def _check_artifact(artifact: Document, port: int | None) -> list[FieldError]:
     if "containerConfiguration" not in artifact:
         return [FieldError("agentRuntimeArtifact", "must name a running agent: this gateway does not run code")]
-    url = artifact["containerConfiguration"]["containerUri"]
-    if not url.startswith(("http://", "https://")):
+    urls = artifact["containerConfiguration"]["containerUri"]
+    if not urls.startswith(("http://", "https://")):
         return [FieldError(_CONTAINER, "must be the http(s) URL of a running agent: this gateway does not run images")]
     try:
-        origin, _ = Origin.from_url(url)
+        origins, _ = _places(urls)
     except ValueError as error:
         return [FieldError(_CONTAINER, str(error))]
-    if port not in (None, origin.port):
-        return [FieldError("protocolConfiguration.port", f"must be the port of the containerUri, {origin.port}")]
+    wrong = [origin.port for origin in origins if port not in (None, origin.port)]
+    if wrong:
+        return [FieldError("protocolConfiguration.port", f"must be the port of the containerUri, {wrong[0]}")]
     return []
+
+
+def _places(urls: str) -> tuple[tuple[Origin, ...], bytes]:
+    """Return the addresses of an agent and the path they share, from one URL or several separated by commas.
+
+    Raises ValueError. Several addresses are ours: AWS runs as many copies of an image as it likes.
+    """
+    places = [Origin.from_url(url.strip()) for url in urls.split(",")]
+    if len(places) > _MOST_ADDRESSES:
+        raise ValueError(f"may name at most {_MOST_ADDRESSES} addresses")
+    origins, bases = tuple(dict.fromkeys(origin for origin, _ in places)), {base for _, base in places}
+    if len(origins) != len(places) or len(bases) > 1:
+        raise ValueError("names an address twice, or addresses with different paths")
+    return origins, bases.pop()
 
 
 def _check_authorizer(authorizer: Document, providers: IdentityProviders) -> list[FieldError]:

@@ -104,6 +104,17 @@ class Routes:
             configuration=configuration,
         )
 
+    async def at_version(self, route: Route, version: int) -> RuntimeConfiguration | None:
+        """Return the configuration of another version of the route's runtime, or None when it is gone."""
+        key = (route.name.runtime_id, version)
+        if key in self._versions:
+            return self._versions[key]
+        async with self._records.read() as transaction:
+            found = await transaction.get(
+                AgentRuntimeVersion, account=self._realm.account, runtime_id=route.name.runtime_id, version=version
+            )
+        return self._remember(key, RuntimeConfiguration.of(found.configuration)) if found else None
+
     def _remember(self, key: tuple[str, int], configuration: RuntimeConfiguration) -> RuntimeConfiguration:
         self._versions[key] = configuration
         if len(self._versions) > _REMEMBERED:

@@ -38,7 +38,8 @@ class Dialer:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
-        failure = UpstreamError(FailureKind.TIMEOUT, f"{origin}: not resolved within {self._timeout:g} s")
+        slow = f"{origin}: not resolved within {self._timeout:g} s"
+        failure = UpstreamError(FailureKind.TIMEOUT, slow, unsent=True)
         try:
             async with asyncio.timeout_at(deadline):
                 addresses = await self._addresses.find(origin.host, origin.port)
@@ -95,4 +96,4 @@ def _failure(origin: Origin, address: str, error: OSError) -> UpstreamError:
             kind, why = FailureKind.TLS, "the connection was closed during the TLS handshake"
         case _:
             kind, why = FailureKind.UNREACHABLE, "cannot be reached"
-    return UpstreamError(kind, f"{origin} ({address}): {why}")
+    return UpstreamError(kind, f"{origin} ({address}): {why}", unsent=True)

@@ -30,8 +30,12 @@ class FailureKind(StrEnum):
 
 
 class UpstreamError(Exception):
-    """The agent gave no answer, or only a part of one. The message holds no header, body or credential."""
+    """The agent gave no answer, or only a part of one. The message holds no header, body or credential.
 
-    def __init__(self, kind: FailureKind, message: str) -> None:
+    `unsent` says that no connection came about: the agent heard nothing, and another may be asked.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, *, unsent: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
+        self.unsent = unsent

@@ -346,7 +346,6 @@ def test_an_allowlist_that_would_pass_too_much_is_refused(gateway: RunningGatewa
 
 TRUSTED = [
     "WorkloadAccessToken",
-    "X-Amz-Bedrock-AgentCore-Identity-WAT",
     "X-Amzn-Bedrock-AgentCore-Runtime-WorkloadAccessToken",
     "X-Amzn-Bedrock-AgentCore-Runtime-Request-Id",
     "OAuth2CallbackUrl",

@@ -174,7 +174,7 @@ def test_an_agent_is_called_where_its_protocol_listens(url: str, protocol: dict 
 def test_a_configuration_means_an_origin_a_guard_and_headers_in_lower_case():
     asked = checked(configuration("https://Agent.Test", authorizer=GUARD, allowlist=["X-Tenant", "x-b"]))
     assert RuntimeConfiguration.of(asked) == RuntimeConfiguration(
-        origin=Origin("https", "agent.test", 443),
+        origins=(Origin("https", "agent.test", 443),),
         base=b"",
         target=b"/invocations",
         protocol="HTTP",

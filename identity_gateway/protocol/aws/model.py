@@ -31,12 +31,16 @@ class Relaxation:
     as_well: bool = False
 
 
+_AGENT_URL = (
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)(?::[0-9]{1,5})?"
+    r"(?:/[A-Za-z0-9._~!$&'()*+;=:@%/-]*)?"
+)
+
 RELAXATIONS: Mapping[tuple[str, str], Relaxation] = {
     ("RuntimeContainerUri", "pattern"): Relaxation(
-        r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?)(?::[0-9]{1,5})?"
-        r"(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?",
+        rf"{_AGENT_URL}(?:, ?{_AGENT_URL}){{0,15}}",
         "A self-hosted agent is not an image in a registry but a server that runs somewhere: "
-        "http(s)://host[:port][/path], without user information, query or fragment.",
+        "http(s)://host[:port][/path], without user information, query, fragment or comma; or several of these.",
         as_well=True,
     ),
     ("UserTokenType", "pattern"): Relaxation(
