@@ -4,28 +4,35 @@ The order is fixed: nothing of the input is looked at before the signature was v
 record of the decision is committed. Invocations of agents have their own story (`invocation`).
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from identity_gateway import telemetry
 from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
-from identity_gateway.authorization import Asked, Authorization
+from identity_gateway.authorization import Asked, Authorization, request_context
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
 from identity_gateway.inbound import Scheme, Signatures
 from identity_gateway.model import Document, IamPrincipal
+from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.request import Request
 from identity_gateway.protocol.sigv4 import PresentedSignature
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Somebody asks for an operation. `service` is what stands before the colon where policies name the action."""
+    """Somebody asks for an operation. `service` is what stands before the colon where policies name the action.
+
+    `secure` and `user_agent` are what policies may compare of the request, besides its source.
+    """
 
     action: str
     request_id: str
     source: str
     service: str = "bedrock-agentcore"
+    secure: bool = False
+    user_agent: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +71,18 @@ class Recorded:
 class Admission:
     """Stands before every AWS JSON operation."""
 
-    def __init__(self, signatures: Signatures, authorization: Authorization, audit: Audit) -> None:
+    def __init__(
+        self,
+        signatures: Signatures,
+        authorization: Authorization,
+        audit: Audit,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._signatures = signatures
         self._authorization = authorization
         self._audit = audit
+        self._clock = clock
 
     async def refuse_stranger(
         self, attempt: Attempt, presented: PresentedSignature, digest: Callable[[], Awaitable[str]]
@@ -93,19 +108,25 @@ class Admission:
         principal: IamPrincipal,
         name_resources: Callable[[], tuple[str, ...]],
         demands: Sequence[Demand] = (),
+        *,
+        context: Context | None = None,
+        proof: Callable[[], Awaitable[Context]] | None = None,
     ) -> str:
         """Return the resource of the operation if the principal may do this to all that it touches, and the demands.
 
         The record of it is committed first. Naming the resources may itself refuse: one that only a token names.
+        `context` are the condition keys of this operation; `proof` gives those of a JWT that it brings, verified.
         """
+        known = request_context(attempt.source, self._clock(), attempt.secure, attempt.user_agent, context)
         async with self._refusals_kept(attempt, principal.arn):
             resources = name_resources()
         async with self._refusals_kept(attempt, principal.arn, resources[-1]):
-            asked = Asked(attempt.action, resources, service=attempt.service)
+            asked = Asked(attempt.action, resources, known, attempt.service, proof)
             reason = await self._authorization.permit(principal, asked)
         for demand in demands:
             async with self._refusals_kept(attempt, principal.arn, resources[-1], {"demanded": demand.to_json()}):
-                await self._authorization.permit_elsewhere(principal, f"{demand.service}:{demand.action}", demand.names)
+                action = f"{demand.service}:{demand.action}"
+                await self._authorization.permit_elsewhere(principal, action, demand.names, known)
         details = {"demanded": [demand.to_json() for demand in demands]} if demands else None
         await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason, details)
         return resources[-1]

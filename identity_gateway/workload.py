@@ -50,11 +50,18 @@ class WorkloadTokens:
         self._clock = clock
 
     def mint(
-        self, workload: str, user: User | None, inbound_token: Secret | None = None, actors: tuple[str, ...] = ()
+        self,
+        workload: str,
+        user: User | None,
+        inbound_token: Secret | None = None,
+        actors: tuple[str, ...] = (),
+        *,
+        hosted: bool = False,
     ) -> Secret:
         """Return a token for this agent and user. The inbound JWT travels inside, for a later on-behalf-of exchange.
 
-        `actors` are the agents through which the call came, the first one first.
+        `actors` are the agents through which the call came, the first one first. `hosted` says that the workload is an
+        agent runtime which receives the token with a call: tokens that somebody asked for never say so.
         """
         now = self._clock()
         content: Document = {
@@ -62,6 +69,7 @@ class WorkloadTokens:
             "u": user_text(user),
             "t": inbound_token.reveal() if inbound_token else None,
             "c": list(actors),
+            "h": hosted,
             "i": now,
             "e": now + LIFETIME,
         }
@@ -88,6 +96,7 @@ class WorkloadTokens:
             user=user,
             inbound_token=Secret(content["t"]) if content["t"] else None,
             actors=tuple(content["c"]),
+            hosted=content.get("h") is True,
             issued_at=content["i"],
             expires_at=content["e"],
         )

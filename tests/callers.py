@@ -97,10 +97,12 @@ def workload_token(
     user: str | None = "ada",
     age: float = 0.0,
     actors: tuple[str, ...] = (),
+    hosted: bool = False,
 ) -> str:
     """Return a workload access token of a gateway's making, or of one with another master key, so many seconds old."""
     tokens = _workload_tokens(gateway, account, age)
-    return tokens.mint(workload, NamedUser(user) if user is not None else None, actors=actors).reveal()
+    named = NamedUser(user) if user is not None else None
+    return tokens.mint(workload, named, actors=actors, hosted=hosted).reveal()
 
 
 def opened(token: str, gateway: RunningGateway) -> WorkloadAccess:

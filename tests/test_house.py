@@ -31,6 +31,7 @@ LAYERS = [
         "access_keys",
         "temporary_credentials",
         "roles",
+        "resource_policies",
         "authorization",
         "inbound",
         "admission",

@@ -93,7 +93,14 @@ class Front:
     async def _operate(self, exchange: Exchange, match: Match) -> None:
         """Authenticate, validate, authorise, then call the story: in this order, whatever the operation."""
         operation, request = match.operation, exchange.request
-        attempt = Attempt(operation.name, exchange.request_id, exchange.source, operation.policy_prefix)
+        attempt = Attempt(
+            operation.name,
+            exchange.request_id,
+            exchange.source,
+            operation.policy_prefix,
+            exchange.secure,
+            request.header(b"user-agent"),
+        )
         presented = await self._admission.present(attempt, request)
         await self._admission.refuse_stranger(
             attempt, presented, lambda: Spool.digest(exchange.body(), max_bytes=_MAX_OPERATION_BODY)
@@ -105,8 +112,14 @@ class Front:
         asked = operation.parse_input(match.labels, request.raw_query, request.headers, body)
         served = SERVED[operation.name]
         name_resources, demands = served.resources(self._stories), served.demands(self._realm, asked)
+        verify = served.proof
         resource = await self._admission.authorize(
-            attempt, principal, lambda: name_resources(self._realm, asked), demands
+            attempt,
+            principal,
+            lambda: name_resources(self._realm, asked),
+            demands,
+            context=served.keys(asked),
+            proof=None if verify is None else lambda: verify(self._stories.user_tokens, asked),
         )
         story = served.story(self._stories)(asked)
         result = await self._admission.answer(attempt, principal, resource, story)

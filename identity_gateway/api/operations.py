@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from identity_gateway.admission import Demand, Recorded, Vended
-from identity_gateway.api import demands
+from identity_gateway.api import contexts, demands
 from identity_gateway.credential_providers import CredentialProviders, ProviderSettings
 from identity_gateway.grants import Grants
+from identity_gateway.inbound import UserTokens
 from identity_gateway.model import CredentialKind, Document, Realm
 from identity_gateway.outbound import Outbound
+from identity_gateway.protocol.policy import Context
+from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.runtimes import RuntimeEndpoints, Runtimes
 from identity_gateway.tags import Tags
 from identity_gateway.token_vault import TokenVaults
@@ -21,6 +24,8 @@ from identity_gateway.workload import Workloads
 Story = Callable[[Document], Awaitable[Document | Vended | Recorded]]
 Resources = Callable[[Realm, Document], tuple[str, ...]]
 Demands = Callable[[Realm, Document], tuple[Demand, ...]]
+Keys = Callable[[Document], Context]
+Proof = Callable[[UserTokens, Document], Awaitable[Context]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +41,22 @@ class Stories:
     outbound: Outbound
     grants: Grants
     provider_settings: ProviderSettings
+    resource_policies: ResourcePolicies
+    user_tokens: UserTokens
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """How one operation is served: by which story, and what its caller must be allowed, here and at other services."""
+    """How one operation is served: by which story, and what its caller must be allowed, here and at other services.
+
+    `keys` are condition keys that the input gives; `proof` verifies the JWT that the input brings, for those it gives.
+    """
 
     story: Callable[[Stories], Story]
     resources: Callable[[Stories], Resources]
     demands: Demands = demands.nothing
+    keys: Keys = contexts.nothing
+    proof: Proof | None = None
 
 
 def _always(resources: Resources) -> Callable[[Stories], Resources]:
@@ -74,7 +86,7 @@ def _workload(realm: Realm, asked: Document) -> tuple[str, ...]:
     return (*_directory(realm, asked), realm.workload_identity_arn(name or "*"))
 
 
-def _tagged(_realm: Realm, asked: Document) -> tuple[str, ...]:
+def _named(_realm: Realm, asked: Document) -> tuple[str, ...]:
     return (asked["resourceArn"],)
 
 
@@ -94,15 +106,15 @@ def _grant(realm: Realm, asked: Document) -> tuple[str, ...]:
 
 
 _RUNTIMES, _RUNTIME, _ENDPOINT = _always(_all_runtimes), _always(_runtime), _always(_endpoint)
-_DIRECTORY, _WORKLOAD, _TAGGED, _VAULT = _always(_directory), _always(_workload), _always(_tagged), _always(_vault)
+_DIRECTORY, _WORKLOAD, _NAMED, _VAULT = _always(_directory), _always(_workload), _always(_named), _always(_vault)
 _OAUTH2 = _always(_provider(CredentialKind.OAUTH2))
 _API_KEY = _always(_provider(CredentialKind.API_KEY))
 _GRANT = _always(_grant)
 
 SERVED: Mapping[str, Served] = {
-    "CreateAgentRuntime": Served(lambda s: s.runtimes.create_agent_runtime, _RUNTIMES),
+    "CreateAgentRuntime": Served(lambda s: s.runtimes.create_agent_runtime, _RUNTIMES, keys=contexts.of_authorizer),
     "GetAgentRuntime": Served(lambda s: s.runtimes.get_agent_runtime, _RUNTIME),
-    "UpdateAgentRuntime": Served(lambda s: s.runtimes.update_agent_runtime, _RUNTIME),
+    "UpdateAgentRuntime": Served(lambda s: s.runtimes.update_agent_runtime, _RUNTIME, keys=contexts.of_authorizer),
     "DeleteAgentRuntime": Served(lambda s: s.runtimes.delete_agent_runtime, _RUNTIME),
     "ListAgentRuntimes": Served(lambda s: s.runtimes.list_agent_runtimes, _RUNTIMES),
     "ListAgentRuntimeVersions": Served(lambda s: s.runtimes.list_agent_runtime_versions, _RUNTIME),
@@ -117,11 +129,15 @@ SERVED: Mapping[str, Served] = {
     "DeleteWorkloadIdentity": Served(lambda s: s.workloads.delete_workload_identity, _WORKLOAD),
     "ListWorkloadIdentities": Served(lambda s: s.workloads.list_workload_identities, _DIRECTORY),
     "GetWorkloadAccessToken": Served(lambda s: s.workloads.get_workload_access_token, _WORKLOAD),
-    "GetWorkloadAccessTokenForJWT": Served(lambda s: s.workloads.get_workload_access_token_for_jwt, _WORKLOAD),
-    "GetWorkloadAccessTokenForUserId": Served(lambda s: s.workloads.get_workload_access_token_for_user_id, _WORKLOAD),
-    "TagResource": Served(lambda s: s.tags.tag_resource, _TAGGED),
-    "UntagResource": Served(lambda s: s.tags.untag_resource, _TAGGED),
-    "ListTagsForResource": Served(lambda s: s.tags.list_tags_for_resource, _TAGGED),
+    "GetWorkloadAccessTokenForJWT": Served(
+        lambda s: s.workloads.get_workload_access_token_for_jwt, _WORKLOAD, proof=contexts.claims_of_user_token
+    ),
+    "GetWorkloadAccessTokenForUserId": Served(
+        lambda s: s.workloads.get_workload_access_token_for_user_id, _WORKLOAD, keys=contexts.of_user_id
+    ),
+    "TagResource": Served(lambda s: s.tags.tag_resource, _NAMED),
+    "UntagResource": Served(lambda s: s.tags.untag_resource, _NAMED),
+    "ListTagsForResource": Served(lambda s: s.tags.list_tags_for_resource, _NAMED),
     "CreateOauth2CredentialProvider": Served(
         lambda s: s.providers.create_oauth2_credential_provider, _OAUTH2, demands.of_provider
     ),
@@ -150,7 +166,15 @@ SERVED: Mapping[str, Served] = {
         lambda s: s.outbound.get_resource_api_key, lambda s: s.outbound.resources(CredentialKind.API_KEY)
     ),
     # AWS names no resource for it; the vault is what it changes.
-    "CompleteResourceTokenAuth": Served(lambda s: s.outbound.complete_resource_token_auth, _VAULT),
+    "CompleteResourceTokenAuth": Served(
+        lambda s: s.outbound.complete_resource_token_auth,
+        _VAULT,
+        keys=contexts.of_completion,
+        proof=contexts.claims_of_completion,
+    ),
+    "PutResourcePolicy": Served(lambda s: s.resource_policies.put_resource_policy, _NAMED),
+    "GetResourcePolicy": Served(lambda s: s.resource_policies.get_resource_policy, _NAMED),
+    "DeleteResourcePolicy": Served(lambda s: s.resource_policies.delete_resource_policy, _NAMED),
     # The gateway's own.
     "ListGrants": Served(lambda s: s.grants.list_grants, _GRANT),
     "GetGrant": Served(lambda s: s.grants.get_grant, _GRANT),

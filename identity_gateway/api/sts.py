@@ -26,6 +26,7 @@ from identity_gateway.errors import (
 )
 from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol.aws.query import Action, error_document, fields_of, load_query_service
+from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.sigv4 import PresentedSignature
 from identity_gateway.security_tokens import SecurityTokens
 from identity_gateway.spool import Spool
@@ -41,6 +42,14 @@ SIGNED = ("GetCallerIdentity", "AssumeRole", "GetWebIdentityToken")
 OPEN = ("AssumeRoleWithWebIdentity", "AssumeRoleWithCallerIdentity")
 
 _PATHS = {DISCOVERY_PATH.encode(), KEYS_PATH.encode()}
+_MEMBERS = {
+    "sts:durationseconds": "DurationSeconds",
+    "sts:identitytokenaudience": "Audience",
+    "sts:rolesessionname": "RoleSessionName",
+    "sts:signingalgorithm": "SigningAlgorithm",
+}
+"""Condition keys, and the members of the input that they are."""
+
 _MAX_BODY = 64 * 1024
 _FORM = b"application/x-www-form-urlencoded"
 _XML = (b"content-type", b"text/xml")
@@ -147,7 +156,8 @@ class SecurityTokenDoor:
         fields = fields_of(body)
         action = self._service.match(fields)
         exchange.operation = action.name
-        attempt = Attempt(action.name, exchange.request_id, exchange.source, "sts")
+        agent = exchange.request.header(b"user-agent")
+        attempt = Attempt(action.name, exchange.request_id, exchange.source, "sts", exchange.secure, agent)
         if action.name in OPEN:  # signed by an SDK that had a key at hand: the proof in the body decides alone
             output = await self._tokens.exchange(attempt, action.parse_input(fields))
         elif action.name in SIGNED:
@@ -161,7 +171,7 @@ class SecurityTokenDoor:
             await self._tokens.record_who(attempt, principal)
             return await self._tokens.who(principal)
         about = asked["RoleArn"] if attempt.action == "AssumeRole" else self._tokens.own_resource(principal)
-        resource = await self._admission.authorize(attempt, principal, lambda: (about,))
+        resource = await self._admission.authorize(attempt, principal, lambda: (about,), context=_keys(asked))
         story = self._tokens.assume_role if attempt.action == "AssumeRole" else self._tokens.web_identity_token
         return await self._admission.answer(attempt, principal, resource, story(principal, asked))
 
@@ -188,3 +198,12 @@ class SecurityTokenDoor:
             error=exchange.error or None,
             reason=exchange.reason or None,
         )
+
+
+def _keys(asked: Mapping[str, Any]) -> Context:
+    """Return the condition keys that the input gives."""
+    given = {key: asked[member] for key, member in _MEMBERS.items() if member in asked}
+    return {
+        key: tuple(str(each) for each in (value if isinstance(value, list) else [value]))
+        for key, value in given.items()
+    }

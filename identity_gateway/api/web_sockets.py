@@ -9,7 +9,7 @@ import base64
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -61,8 +61,8 @@ class Opened(Protocol):
         """The session, the caller's or a new one."""
 
     @property
-    def address(self) -> Origin:
-        """Where the agent stands."""
+    def origins(self) -> Sequence[Origin]:
+        """Where the agent stands: to be tried in this order."""
 
     @property
     def target(self) -> bytes:
@@ -258,7 +258,7 @@ async def _unless_left(
     handshake: Handshake, streams: Streams, opened: Opened, fields: list[tuple[bytes, bytes]]
 ) -> AgentSocket:
     """Open the stream to the agent. Raises CallerLeft when nobody waits for it any more."""
-    opening = asyncio.create_task(streams.open(opened.address, opened.target, fields))
+    opening = asyncio.create_task(streams.open(opened.origins, opened.target, fields))
     left = asyncio.create_task(handshake.left())
     try:
         await asyncio.wait({opening, left}, return_when=asyncio.FIRST_COMPLETED)

@@ -36,6 +36,7 @@ from identity_gateway.paging import Paging
 from identity_gateway.protocol.aws import load_services
 from identity_gateway.protocol.jwt.policy import DEFAULT_LEEWAY
 from identity_gateway.protocol.sigv4 import Scope as SignatureScope
+from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
@@ -81,9 +82,11 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             clock=clock,
             max_skew=timedelta(seconds=settings.signature_max_skew),
         )
-        authorization = Authorization()
-        invocations, discovery = _agents(stack, parts, signatures, authorization)
-        stories = _stories(parts, credentials)
+        resource_policies = ResourcePolicies(state.records, state.realm, clock=clock)
+        authorization = Authorization(resource_policies, region=state.realm.region)
+        addresses = Addresses(clock=time.monotonic)
+        invocations, discovery = _agents(stack, parts, signatures, authorization, addresses)
+        stories = _stories(parts, credentials, resource_policies)
         services = load_services()
         lifecycle = Lifecycle({"records": state.records.ping, "ephemeral": parts.ephemeral.ping})
         metrics_token = secret_of(settings.metrics_token)
@@ -92,14 +95,15 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         security_tokens = await open_security_tokens(
             stack, parts, roles, temporary, authorization, issuers, elsewhere=open_pages
         )
+        streams = _streams(stack, parts, addresses)
         doors = (
             (sts.reaches, security_tokens),
             (public.opens, open_pages),
             (pages.opens, pages.pages(credentials.consents.front_channel)),
             (webhooks.opens, webhooks.webhooks(credentials.signals)),
-            (web_sockets.opens, web_sockets.web_sockets(services, invocations, discovery, _streams(stack, parts))),
+            (web_sockets.opens, web_sockets.web_sockets(services, invocations, discovery, streams)),
         )
-        admission = Admission(signatures, authorization, parts.audit)
+        admission = Admission(signatures, authorization, parts.audit, clock=clock)
         front = Front(services, stories, invocations, discovery, admission, state.realm, doors)
         yield Gateway(front, lifecycle, stories, parts.audit)
 
@@ -128,7 +132,7 @@ def _shared(stack: AsyncExitStack, settings: Settings, state: State, clock: Cloc
     )
 
 
-def _stories(parts: Parts, credentials: Credentials) -> Stories:
+def _stories(parts: Parts, credentials: Credentials, resource_policies: ResourcePolicies) -> Stories:
     """Build what serves the AWS JSON operations."""
     records, realm, clock = parts.state.records, parts.state.realm, parts.clock
     idempotency = Idempotency(records, realm.account, clock=clock)
@@ -142,11 +146,13 @@ def _stories(parts: Parts, credentials: Credentials) -> Stories:
         vaults=credentials.vaults,
         outbound=credentials.outbound,
         grants=credentials.grants,
+        resource_policies=resource_policies,
+        user_tokens=parts.user_tokens,
     )
 
 
 def _agents(
-    stack: AsyncExitStack, parts: Parts, signatures: Signatures, authorization: Authorization
+    stack: AsyncExitStack, parts: Parts, signatures: Signatures, authorization: Authorization, addresses: Addresses
 ) -> tuple[Invocations, Discovery]:
     """Build the way to the agents."""
     settings, records, realm = parts.settings, parts.state.records, parts.state.realm
@@ -169,17 +175,18 @@ def _agents(
         parts.tokens,
         Spool(settings.data_dir / "spool", limit=settings.spooled_bodies),
         realm,
+        clock=parts.clock,
         body_timeout=settings.agent_sync_timeout,
     )
     timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
     sessions = Sessions(parts.ephemeral, realm.account, clock=parts.clock, binding=settings.session_binding == "user")
-    placement = Placement(routes, sessions, Addresses(clock=time.monotonic))
+    placement = Placement(routes, sessions, addresses, longest_stream=settings.agent_stream_timeout)
     forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
     discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
     return Invocations(routes, callers, placement, forwarding, parts.audit), discovery
 
 
-def _streams(stack: AsyncExitStack, parts: Parts) -> Streams:
+def _streams(stack: AsyncExitStack, parts: Parts, addresses: Addresses) -> Streams:
     """Build the way to the agents that WebSockets take."""
     settings = parts.settings
     sockets = AgentSockets(
@@ -189,7 +196,7 @@ def _streams(stack: AsyncExitStack, parts: Parts) -> Streams:
     )
     stack.push_async_callback(sockets.aclose)
     limits = StreamLimits(settings.agent_web_socket_idle, settings.agent_stream_timeout, DEFAULT_LEEWAY)
-    return Streams(sockets, limits, clock=parts.clock)
+    return Streams(sockets, addresses, limits, clock=parts.clock)
 
 
 def _key_sets(stack: AsyncExitStack, settings: Settings, ephemeral: Ephemeral, *, visiting: bool = False) -> KeySets:

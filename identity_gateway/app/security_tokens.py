@@ -61,5 +61,5 @@ async def open_security_tokens(
         clock=clock,
         max_skew=timedelta(seconds=settings.signature_max_skew),
     )
-    admission = Admission(signatures, authorization, parts.audit)
+    admission = Admission(signatures, authorization, parts.audit, clock=clock)
     return SecurityTokenDoor(tokens, web_identity, admission, elsewhere=elsewhere)

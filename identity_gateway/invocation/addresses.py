@@ -34,6 +34,8 @@ class Addresses:
 
     def failed(self, origin: Origin) -> None:
         """Note that nobody took a connection there."""
+        if self._is_down(origin):
+            return  # of many calls that fail at once, one counts
         lasted = self._down.get(origin, (0.0, 0.0))[1]
         self._down[origin] = (self._clock() + (longer := min(max(_FIRST, 2 * lasted), _LONGEST)), longer)
         if len(self._down) > _REMEMBERED:

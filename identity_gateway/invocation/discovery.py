@@ -17,6 +17,7 @@ from identity_gateway.runtimes import Routes
 
 WELL_KNOWN = b"/.well-known/oauth-protected-resource"
 
+_NAMING = {b"qualifier", b"accountId"}
 _RUNTIMES = b"/runtimes/"
 _SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@%-]+")  # RFC 3986 §3.3: one segment, as it stood on the wire
 _QUERY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@%/?-]+")
@@ -114,13 +115,16 @@ class Discovery:
 
 
 def _typed(request: Request) -> tuple[str, str] | None:
-    """Return the runtime's segment and the query as the client wrote them, or None if a URL could not hold them."""
+    """Return the runtime's segment and what names the endpoint as the client wrote them, or None where neither fits.
+
+    Nothing else of the query is repeated: some clients put their token there.
+    """
     path = resource_path(request.raw_path)
     path = request.raw_path if path is None else path
     identifier = path.removeprefix(_RUNTIMES).partition(b"/")[0]
     if not path.startswith(_RUNTIMES) or not _SEGMENT.fullmatch(identifier):
         return None
-    query = request.raw_query
+    query = b"&".join(part for part in request.raw_query.split(b"&") if part.partition(b"=")[0] in _NAMING)
     return (identifier.decode(), query.decode()) if not query or _QUERY.fullmatch(query) else None
 
 

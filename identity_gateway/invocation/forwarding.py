@@ -7,7 +7,7 @@ SDKs try again.
 import asyncio
 import secrets
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from identity_gateway.errors import AgentFailed, GatewayError, Throttled
@@ -49,11 +49,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stream that may be opened: to which agent, and with which headers. `expires_at` is seconds since the epoch."""
+    """A stream that may be opened: at which addresses, in this order, and with which headers.
+
+    `expires_at` is seconds since the epoch.
+    """
 
     route: Route
     session_id: str
-    address: Origin
+    origins: Sequence[Origin]
     target: bytes
     headers: list[tuple[bytes, bytes]] = field(repr=False)
     expires_at: float | None
@@ -83,17 +86,17 @@ class Forwarding:
         sent = self._sent(call, route, proven, placed.session_id, trace_id)
         response, origin = await self._request(call, placed, sent, proven)
         try:
+            patience = self._patience_of(response)
+            await self._placement.used(route, placed, origin, lasting=patience)
             await _refuse_failure(response, placed.configuration.protocol)
-            await self._placement.used(route, placed, origin)
             own = [(headers.SESSION_ID, placed.session_id.encode()), (headers.TRACE_ID, trace_id.encode())]
             if placed.configuration.protocol == "MCP":
                 own += await self._mcp_session(call, route, proven, placed, response, origin)
         except BaseException:
             await response.aclose()
             raise
-        return Answer(
-            response.status, [*headers.answered(response.headers), *own], response, self._deadline_of(response)
-        )
+        deadline = asyncio.get_running_loop().time() + patience
+        return Answer(response.status, [*headers.answered(response.headers), *own], response, deadline)
 
     def opened(self, call: Call, route: Route, proven: Proven, placed: Placed) -> Opened:
         """Return what the agent is told of a stream, and where it stands. Nothing is sent."""
@@ -101,7 +104,7 @@ class Forwarding:
         return Opened(
             route,
             placed.session_id,
-            placed.origins[0],
+            placed.origins,
             _target_of(call, placed.configuration),
             self._sent(call, route, proven, placed.session_id, trace_id),
             proven.expires_at,
@@ -133,7 +136,7 @@ class Forwarding:
     def _sent(
         self, call: Call, route: Route, proven: Proven, session_id: str, trace_id: str
     ) -> list[tuple[bytes, bytes]]:
-        minted = self._tokens.mint(route.workload, proven.user, proven.inbound_token, proven.actors)
+        minted = self._tokens.mint(route.workload, proven.user, proven.inbound_token, proven.actors, hosted=True)
         token = minted.reveal().encode()
         return [
             *((name, value) for name, value in proven.headers if name != headers.TRACE_ID),
@@ -177,13 +180,12 @@ class Forwarding:
             origin, method, target, sent, payload, proven.length, head_timeout=self._timeouts.sync
         )
 
-    def _deadline_of(self, response: UpstreamResponse) -> float:
+    def _patience_of(self, response: UpstreamResponse) -> float:
         streams = any(
             name == b"content-type" and value.lower().startswith(b"text/event-stream")
             for name, value in response.headers
         )
-        patience = self._timeouts.stream if streams else self._timeouts.sync
-        return asyncio.get_running_loop().time() + patience
+        return self._timeouts.stream if streams else self._timeouts.sync
 
     def _new_trace_id(self) -> str:
         return f"Root=1-{int(self._clock()):08x}-{secrets.token_hex(12)}"

@@ -7,8 +7,10 @@ themselves (`Mcp-Session-Id`), all others are named by the caller.
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from identity_gateway.errors import NotFound, Unavailable
 from identity_gateway.invocation.addresses import Addresses
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.proof import Call, Proven
@@ -21,68 +23,116 @@ _MCP = "MCP"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a call goes. `origins` are the addresses to try, in this order; `session` is None for an agent card."""
+    """Where a call goes. `origins` are the addresses to try, in this order; `session` is None where none is kept."""
 
     session_id: str
+    version: int
     configuration: RuntimeConfiguration
     origins: Sequence[Origin]
     session: Session | None
 
 
 class Placement:
-    """Finds the place of each call, and keeps the sessions at theirs."""
+    """Finds the place of each call, and keeps the sessions at theirs. `longest_stream` is in seconds."""
 
-    def __init__(self, routes: Routes, sessions: Sessions, addresses: Addresses) -> None:
+    def __init__(self, routes: Routes, sessions: Sessions, addresses: Addresses, *, longest_stream: float) -> None:
         self._routes = routes
         self._sessions = sessions
         self._addresses = addresses
+        self._longest_stream = longest_stream
 
     async def enter(self, call: Call, route: Route, proven: Proven) -> Placed:
         """Return the place of a call in its session, which begins if it is not there.
 
-        Raises AccessDenied for a session of somebody else, and Unavailable: who cannot be compared is not let in.
+        Raises AccessDenied for a session of somebody else. While the store of sessions is down nobody can be compared:
+        the call then gets a session of its own, under an id that nobody has used, and an MCP session is Unavailable.
         """
-        session_id = call.asked.get("runtimeSessionId") or str(uuid.uuid4())
+        named = call.asked.get("runtimeSessionId")
+        session_id = named or str(uuid.uuid4())
+        mcp = _is_mcp(route) and "mcpSessionId" in call.asked
         name = _name(call, route, session_id)
-        if call.door is Door.CARD:
-            return Placed(session_id, route.configuration, self._in_order(route.configuration, name, None), None)
-        session = await self._sessions.find(route, name, proven.holder)
-        if session is None:
-            origins = self._in_order(route.configuration, name, None)
-            session = await self._sessions.open(route, name, proven.holder, str(origins[0]))
-        configuration = route.configuration
-        if session.version != route.version:
-            configuration = await self._routes.at_version(route, session.version) or configuration
-        return Placed(session_id, configuration, self._in_order(configuration, name, session.address), session)
+        origins = self._in_order(route.configuration, name, None)
+        alone = Placed(session_id, route.version, route.configuration, origins, None)
+        if call.door is Door.CARD or (_is_mcp(route) and not named and not mcp):
+            return alone
+        try:
+            session = await self._sessions.find(route, name, proven.holder) if named or mcp else None
+            if session is None:
+                session = await self._sessions.open(route, name, proven.holder, str(origins[0]))
+            if call.door is Door.STREAM:
+                await self._sessions.keep(route, session, address=session.address, lasting=self._longest_stream)
+        except Unavailable:
+            if not self._sessions.binding:
+                return alone
+            if mcp:
+                raise
+            return replace(alone, session_id=str(uuid.uuid4()))
+        return await self._in_session(route, replace(alone, session=session), session, name)
 
-    async def used(self, route: Route, placed: Placed, origin: Origin) -> None:
-        """Note that an agent took the call at this address."""
+    async def _in_session(self, route: Route, placed: Placed, session: Session, name: str) -> Placed:
+        if session.version != route.version:
+            pinned = await self._routes.at_version(route, session.version)
+            if pinned is not None:
+                placed = replace(placed, version=session.version, configuration=pinned)
+        return replace(placed, origins=self._in_order(placed.configuration, name, session.address))
+
+    # The agent has run when the following are called: without the store they do nothing, because an error that lets a
+    # client try again would let the agent run again.
+
+    async def used(self, route: Route, placed: Placed, origin: Origin, *, lasting: float = 0.0) -> None:
+        """Note that an agent took the call at this address, and may take `lasting` seconds for it."""
         self._addresses.answered(origin)
         if placed.session is not None:
-            await self._sessions.keep(route, placed.session, address=str(origin))
+            with suppress(Unavailable):
+                await self._sessions.keep(route, placed.session, address=str(origin), lasting=lasting)
 
     def failed(self, origin: Origin) -> None:
         """Note that nobody took a connection at this address."""
         self._addresses.failed(origin)
 
     async def named(self, route: Route, proven: Proven, mcp_session_id: str, origin: Origin) -> None:
-        """Begin the session that an MCP server has given a name: it is at this address, and this caller's."""
-        await self._sessions.open(route, f"mcp:{mcp_session_id}", proven.holder, str(origin))
+        """Begin the session that an MCP server has given a name: it is at this address, and this caller's.
+
+        Its server knows no idle time of ours: it is this caller's for as long as a session may last.
+        """
+        with suppress(Unavailable):
+            await self._sessions.open(
+                route, f"mcp:{mcp_session_id}", proven.holder, str(origin), lasting=route.configuration.longest
+            )
 
     async def forget(self, route: Route, placed: Placed) -> None:
         """Forget a session that its agent does not know, or has ended."""
         if placed.session is not None:
-            await self._sessions.stop(route, placed.session)
+            with suppress(Unavailable):
+                await self._sessions.stop(route, placed.session)
 
-    async def stop(self, call: Call, route: Route, proven: Proven) -> bool:
-        """End the session that the call names; return whether there was one. Raises AccessDenied."""
-        session = await self._sessions.find(route, _name(call, route, call.asked["runtimeSessionId"]), proven.holder)
-        return session is not None and await self._sessions.stop(route, session)
+    # Ending a session by its id.
+
+    async def ending(self, call: Call, route: Route, proven: Proven) -> Session:
+        """Return the session that the call would end. Raises AccessDenied, NotFound, Unavailable.
+
+        Who signs and may end sessions of the runtime may end those of every user, whom no signature of theirs names;
+        the bearer of a token ends their own.
+        """
+        holder = proven.holder if proven.signer is None else None
+        session = await self._sessions.find(route, _name(call, route, call.asked["runtimeSessionId"]), holder)
+        if session is None:
+            raise NotFound("There is no such session.")
+        return session
+
+    async def stop(self, route: Route, session: Session) -> None:
+        """End a session. Raises NotFound when somebody else has just ended it."""
+        if not await self._sessions.stop(route, session):
+            raise NotFound("There is no such session.")
 
     def _in_order(self, configuration: RuntimeConfiguration, name: str, first: str | None) -> list[Origin]:
         return self._addresses.in_order(configuration.origins, name, first=first)
 
 
+def _is_mcp(route: Route) -> bool:
+    return route.configuration.protocol == _MCP
+
+
 def _name(call: Call, route: Route, session_id: str) -> str:
-    mcp_session_id = call.asked.get("mcpSessionId") if route.configuration.protocol == _MCP else None
+    mcp_session_id = call.asked.get("mcpSessionId") if _is_mcp(route) else None
     return f"mcp:{mcp_session_id}" if mcp_session_id else f"runtime:{session_id}"

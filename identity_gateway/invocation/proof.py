@@ -4,10 +4,10 @@ Nothing is recorded and nothing is forwarded here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 
-from identity_gateway.authorization import Asked, Authorization
+from identity_gateway.authorization import Asked, Authorization, claims_context, request_context
 from identity_gateway.errors import (
     AccessDenied,
     IncompleteSignature,
@@ -30,6 +30,7 @@ from identity_gateway.model import (
 )
 from identity_gateway.protocol import bearer, headers, jwt, sigv4
 from identity_gateway.protocol.headers import Headers
+from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.request import EMPTY_SHA256, Request, SignedRequest
 from identity_gateway.protocol.sigv4 import PresentedSignature
 from identity_gateway.runtimes import Route
@@ -41,6 +42,9 @@ MAX_BODY = 100_000_000
 
 _MOST_ACTORS = 10
 """Agents through which a call may come: a circle of agents ends here."""
+
+_USER_ID, _AUTHORIZER_TYPE = "bedrock-agentcore:userid", "bedrock-agentcore:runtimeauthorizertype"
+_DISCOVERY_URL = "bedrock-agentcore:discoveryurl"
 
 _SMALL = 65_536
 """Bytes that a stranger may make the gateway keep for a moment: less than looking its key up first would cost."""
@@ -79,6 +83,7 @@ class Proven:
     length: int | None
     expires_at: float | None = None
     actors: tuple[str, ...] = ()
+    claims: Context = field(default_factory=dict)
     names_user: bool = False  # the caller says who the user is; nobody proved it
 
     @property
@@ -101,6 +106,7 @@ class Callers:
         spool: Spool,
         realm: Realm,
         *,
+        clock: Callable[[], float],
         body_timeout: float,
     ) -> None:
         self._signatures = signatures
@@ -109,6 +115,7 @@ class Callers:
         self._workload_tokens = workload_tokens
         self._spool = spool
         self._realm = realm
+        self._clock = clock
         self._body_timeout = body_timeout
 
     async def prove(self, call: Call, scheme: Scheme, route: Route | None) -> Proven:
@@ -144,6 +151,8 @@ class Callers:
         because a bearer token stands in its place. The user of that token is the user of this call, unless the bearer's
         own token names one. Raises AccessDenied when the authorizer does not let this agent in.
         """
+        if call.request.count(headers.IDENTITY_WAT) > 1:
+            raise ValidationFailed("The workload access token stands more than once.", kind="CannotParse")
         shown = call.request.header(headers.IDENTITY_WAT)
         access = self._workload_tokens.open(shown.decode("latin-1").strip()) if shown is not None else None
         authorizer = route.configuration.authorizer if route else None
@@ -170,15 +179,22 @@ class Callers:
     def _lets_in(self, allowed: jwt.AllowedWorkloads, access: WorkloadAccess | None) -> bool:
         if access is None:
             return False
-        hosted = self._realm.runtime_arn(access.workload) in allowed.hosting_environments
-        return hosted or access.workload in allowed.workload_identities
+        if access.workload in allowed.workload_identities:
+            return True
+        # An identity of one's own may have any name: that a runtime hosts the agent, only the token says.
+        return access.hosted and self._realm.runtime_arn(access.workload) in allowed.hosting_environments
 
-    async def permit(self, proven: Proven, route: Route | None, door: Door = Door.INVOKE) -> str:
-        """Return why the caller may enter by this door, or raise AccessDenied."""
+    async def permit(self, call: Call, proven: Proven, route: Route | None) -> str:
+        """Return why the caller may enter by the door of this call, or raise AccessDenied."""
         resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
-        if proven.names_user and door.for_user is not None:
-            await self._authorization.permit(proven.signer, Asked(door.for_user, resources))
-        return await self._authorization.permit(proven.signer, Asked(door.value, resources))
+        extra = {**proven.claims, **_authorizer_context(route)}
+        if proven.names_user:
+            extra[_USER_ID] = (call.asked["runtimeUserId"],)
+        agent = call.request.header(b"user-agent")
+        context = request_context(call.source, self._clock(), call.secure, agent, extra)
+        if proven.names_user and call.door.for_user is not None:
+            await self._authorization.permit(proven.signer, Asked(call.door.for_user, resources, context))
+        return await self._authorization.permit(proven.signer, Asked(call.door.value, resources, context))
 
     async def _proven_by_token(self, call: Call, route: Route | None) -> Proven:
         token = Secret(bearer.token(call.request))
@@ -200,6 +216,7 @@ class Callers:
             body=_bounded(call.body),
             length=_content_length(call.request),
             expires_at=claims.expires_at,
+            claims=claims_context(claims),
         )
 
     async def _proven_by_signature(self, call: Call, route: Route | None) -> Proven:
@@ -263,6 +280,16 @@ class Callers:
                 return await self._spool.receive(call.body, max_bytes=MAX_BODY)
         except TimeoutError:
             raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
+
+
+def _authorizer_context(route: Route | None) -> dict[str, tuple[str, ...]]:
+    """Return what policies may ask about the guard of a runtime (AWS: condition keys of AgentCore)."""
+    if route is None:
+        return {}
+    authorizer = route.configuration.authorizer
+    if authorizer is None:
+        return {_AUTHORIZER_TYPE: ("AWS_IAM",)}
+    return {_AUTHORIZER_TYPE: ("CUSTOM_JWT",), _DISCOVERY_URL: (authorizer["discoveryUrl"],)}
 
 
 def _content_length(request: Request) -> int | None:

@@ -15,6 +15,7 @@ from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Callers, Proven
 from identity_gateway.model import Document, NamedUser
 from identity_gateway.runtimes import Route, Routes
+from identity_gateway.sessions import Session
 from identity_gateway.spool import SpooledBody
 
 _STALE_AFTER = 1.0
@@ -23,11 +24,12 @@ _STALE_AFTER = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Admitted:
-    """A call that may happen. `placed` is None for one that reaches no agent."""
+    """A call that may happen: where it goes, or which session it ends."""
 
     route: Route
     proven: Proven
     placed: Placed | None
+    ending: Session | None
 
 
 class Invocations:
@@ -54,8 +56,8 @@ class Invocations:
         """End a session and return its id. Raises NotFound for a session that is not known."""
         admitted = await self._admitted(call)
         with _closing(admitted.proven):
-            if not await self._placement.stop(call, admitted.route, admitted.proven):
-                raise NotFound("There is no such session.")
+            assert admitted.ending is not None
+            await self._placement.stop(admitted.route, admitted.ending)
         session_id: str = call.asked["runtimeSessionId"]
         return session_id
 
@@ -82,19 +84,22 @@ class Invocations:
             route = await self._routes.asked_for(call.asked)
             resource = route.endpoint_arn if route else resource
             proven = await self._callers.prove(call, scheme, route)
-            reason = await self._callers.permit(proven, route, call.door)
+            reason = await self._callers.permit(call, proven, route)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
             _refuse_foreign(call, route)
             await self._still_there(route, since=began)
-            placed = None if call.door is Door.STOP else await self._placement.enter(call, route, proven)
-            await self._keep(call, proven, resource, ALLOWED, reason, scheme, route)
+            ends = call.door is Door.STOP
+            placed = None if ends else await self._placement.enter(call, route, proven)
+            ending = await self._placement.ending(call, route, proven) if ends else None
+            version = placed.version if placed else None
+            await self._keep(call, proven, resource, ALLOWED, reason, scheme, route, version=version)
         except BaseException as error:
             with _closing(proven):
                 if isinstance(error, GatewayError):
                     await self._keep(call, proven, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)
             raise
-        return _Admitted(route, proven, placed)
+        return _Admitted(route, proven, placed, ending)
 
     async def _still_there(self, route: Route, *, since: float) -> None:
         """Look again when the body took its time: a runtime that changed meanwhile is not called by its old rules."""
@@ -112,11 +117,13 @@ class Invocations:
         reason: str,
         scheme: Scheme,
         route: Route | None,
+        *,
+        version: int | None = None,
     ) -> None:
         telemetry.DECISIONS.labels(scheme.value, decision).inc()
         details: Document = {"scheme": scheme.value}
         if route is not None:
-            details["version"] = route.version
+            details["version"] = version or route.version
         if proven is not None and isinstance(proven.user, NamedUser):
             details["userId"] = proven.user.id
         if proven is not None and proven.actors:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from identity_gateway.errors import AgentFailed, Throttled
+from identity_gateway.invocation.addresses import Addresses
 from identity_gateway.upstream import AgentSocket, AgentSockets, Ended, FailureKind, Origin, Refused, UpstreamError
 
 NORMAL, GOING_AWAY, POLICY, INTERNAL = 1000, 1001, 1008, 1011
@@ -49,15 +50,23 @@ class StreamLimits:
 class Streams:
     """Opens streams to agents and keeps them within their limits. `clock` gives seconds since the epoch."""
 
-    def __init__(self, sockets: AgentSockets, limits: StreamLimits, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, sockets: AgentSockets, addresses: Addresses, limits: StreamLimits, *, clock: Callable[[], float]
+    ) -> None:
         self._sockets = sockets
+        self._addresses = addresses
         self._limits = limits
         self._clock = clock
 
-    async def open(self, address: Origin, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> AgentSocket:
-        """Open a stream to an agent. Raises AgentFailed, and Throttled when too many are open. `relay` closes it."""
+    async def open(
+        self, origins: Sequence[Origin], target: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> AgentSocket:
+        """Open a stream to an agent, at the first of its addresses that takes a connection. `relay` closes it.
+
+        Raises AgentFailed, and Throttled when too many are open.
+        """
         try:
-            return await self._sockets.open(address, target, headers)
+            return await self._opened(origins, target, headers)
         except Refused as refused:
             text = refused.said[:_EXCERPT].decode("utf-8", "replace")
             said = "".join(character if character.isprintable() else " " for character in text).strip()
@@ -67,6 +76,23 @@ class Streams:
             if error.kind is FailureKind.BUSY:
                 raise Throttled("Too many streams are open. Try again.", reason=str(error)) from None
             raise AgentFailed("The agent did not open a WebSocket.", reason=f"{error.kind}: {error}") from None
+
+    async def _opened(
+        self, origins: Sequence[Origin], target: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> AgentSocket:
+        for origin in origins:
+            try:
+                socket = await self._sockets.open(origin, target, headers)
+            except UpstreamError as error:
+                if not error.unsent:
+                    raise
+                self._addresses.failed(origin)
+                if origin == origins[-1]:
+                    raise
+            else:
+                self._addresses.answered(origin)
+                return socket
+        raise UpstreamError(FailureKind.UNREACHABLE, "the agent has no address")
 
     async def relay(self, caller: Caller, agent: AgentSocket, *, expires_at: float | None) -> Ended:
         """Pass messages both ways until the stream ends; end it for both sides, and return how.

@@ -53,7 +53,10 @@ def user_from_text(text: str) -> User | None:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadAccess:
-    """What a workload access token stands for: an agent and the user it acts for, if any. Times in seconds."""
+    """What a workload access token stands for: an agent and the user it acts for, if any. Times in seconds.
+
+    `hosted` says that the agent received it from its runtime, with a call, instead of asking for it.
+    """
 
     account: str
     workload: str
@@ -62,6 +65,7 @@ class WorkloadAccess:
     actors: tuple[str, ...]
     issued_at: float
     expires_at: float
+    hosted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

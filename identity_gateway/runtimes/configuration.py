@@ -4,6 +4,7 @@
 of a stored configuration that an invocation needs. The syntax was checked before, against AWS's model.
 """
 
+import re
 from dataclasses import dataclass
 
 from identity_gateway.egress import EgressRefused, check_url
@@ -15,6 +16,7 @@ from identity_gateway.upstream import Origin
 
 _IDLE, _LONGEST = 900, 28_800
 _MOST_ADDRESSES = 16
+_NEXT = re.compile(r", ?(?=https?://)")
 _CONTAINER = "agentRuntimeArtifact.containerConfiguration.containerUri"
 
 _CALL_PATH = {"HTTP": b"/invocations", "MCP": b"/mcp", "A2A": b"/", "AGUI": b"/invocations"}
@@ -101,7 +103,8 @@ def _places(urls: str) -> tuple[tuple[Origin, ...], bytes]:
 
     Raises ValueError. Several addresses are ours: AWS runs as many copies of an image as it likes.
     """
-    places = [Origin.from_url(url.strip()) for url in urls.split(",")]
+    # A path may hold a comma, too: what begins another URL is one.
+    places = [Origin.from_url(url) for url in _NEXT.split(urls)]
     if len(places) > _MOST_ADDRESSES:
         raise ValueError(f"may name at most {_MOST_ADDRESSES} addresses")
     origins, bases = tuple(dict.fromkeys(origin for origin, _ in places)), {base for _, base in places}

@@ -18,6 +18,7 @@ from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.resource_policies import drop_policy
 from identity_gateway.runtimes.configuration import checked
 from identity_gateway.tags import drop_tags, put_tags
 
@@ -144,6 +145,8 @@ class Runtimes:
         await transaction.delete(AgentRuntime, account=account, id=runtime.id)
         await drop_tags(transaction, account, self._realm.runtime_arn(runtime.id))
         await drop_tags(transaction, account, self._realm.endpoint_arn(runtime.id, DEFAULT))
+        await drop_policy(transaction, account, self._realm.runtime_arn(runtime.id))
+        await drop_policy(transaction, account, self._realm.endpoint_arn(runtime.id, DEFAULT))
         await workload.delete(transaction, self._realm, runtime.id)
         return {"status": DELETING, "agentRuntimeId": runtime.id}
 

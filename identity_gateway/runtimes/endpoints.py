@@ -13,6 +13,7 @@ from identity_gateway.idempotency import Idempotency
 from identity_gateway.model import AgentRuntimeEndpoint, Document, Realm
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.resource_policies import drop_policy
 from identity_gateway.runtimes.control import DEFAULT, DELETING, READY, found, found_version, held, new_id
 from identity_gateway.tags import drop_tags, put_tags
 
@@ -99,6 +100,7 @@ class RuntimeEndpoints:
                 name=endpoint.name,
             )
             await drop_tags(transaction, endpoint.account, self._arn(endpoint))
+            await drop_policy(transaction, endpoint.account, self._arn(endpoint))
             return {"status": DELETING, "agentRuntimeId": endpoint.runtime_id, "endpointName": endpoint.name}
 
         return await self._idempotency.run("DeleteAgentRuntimeEndpoint", asked, effect)

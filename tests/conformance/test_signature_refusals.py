@@ -236,7 +236,7 @@ def test_a_captured_request_is_for_one_runtime(
         ({"raw_query": b"qualifier=other"}, INVALID),
         ({"raw_query": b""}, INVALID),
         ({"raw_query": b"qualifier=DEFAULT&accountId=000000000000"}, INVALID),
-        ({"method": "GET"}, (404, "UnknownOperationException")),
+        ({"method": "GET"}, (403, "InvalidSignatureException")),
     ],
     ids=str,
 )

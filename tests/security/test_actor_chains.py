@@ -125,8 +125,36 @@ def test_a_workload_that_is_not_listed_is_refused(
 def test_a_workload_that_is_listed_is_let_in(
     gateway: RunningGateway, picky: tuple[str, str, str], jwt_issuer: FakeIssuer, which: int
 ):
-    shown = [(WAT, workload_token(picky[which], gateway))]
+    shown = [(WAT, workload_token(picky[which], gateway, hosted=which == 2))]
     assert post(gateway, picky[0], token_of(jwt_issuer), headers=shown).status_code == 200
+
+
+def test_a_workload_of_ones_own_with_the_name_of_a_listed_runtime_is_refused(
+    gateway: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
+):
+    gone = register(gateway, agent.url)
+    name = gone.rpartition("/")[2]
+    gateway.control.delete_agent_runtime(agentRuntimeId=name)
+    gateway.control.create_workload_identity(name=name)
+    asked_for = gateway.data.get_workload_access_token(workloadName=name)["workloadAccessToken"]
+    allowed = {"hostingEnvironments": [{"arn": gone}]}
+    rules = guarded_by(jwt_issuer.discovery_url, allowedAudience=[AUDIENCE], allowedWorkloadConfiguration=allowed)
+    arn = register(gateway, agent.url, **rules)
+    assert post(gateway, arn, token_of(jwt_issuer), headers=[(WAT, asked_for)]).status_code == 403
+
+
+def test_an_agent_earlier_in_the_chain_does_not_open_the_door(
+    gateway: RunningGateway, picky: tuple[str, str, str], jwt_issuer: FakeIssuer
+):
+    shown = [(WAT, workload_token("stranger", gateway, actors=(picky[1],)))]
+    assert post(gateway, picky[0], token_of(jwt_issuer), headers=shown).status_code == 403
+
+
+def test_two_tokens_beside_a_bearer_token_are_refused(
+    gateway: RunningGateway, picky: tuple[str, str, str], jwt_issuer: FakeIssuer
+):
+    shown = [(WAT, workload_token(name, gateway)) for name in (picky[1], "stranger")]
+    assert post(gateway, picky[0], token_of(jwt_issuer), headers=shown).status_code == 400
 
 
 def test_the_agents_token_does_not_stand_for_the_bearers(

@@ -13,13 +13,13 @@ from identity_gateway.access_keys import AccessKeys
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.api.operations import SERVED
 from identity_gateway.audit import Audit
-from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied
 from identity_gateway.model import AuditRecord, Document, IamPrincipal, Realm
 from identity_gateway.protocol.policy import check
 from identity_gateway.records.sql import SqlRecords, open_records
 from identity_gateway.sealing import Sealer
 from tests.fakes.clock import Clock
+from tests.fakes.policies import authorization_of
 from tests.fakes.signing_keys import signatures_of
 from tests.gateways import RunningGateway, fresh_name
 
@@ -77,7 +77,7 @@ async def records(tmp_path: Path) -> AsyncIterator[SqlRecords]:
 async def admission(records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, REALM.account, clock=clock, retention=timedelta(days=7))
     keys = AccessKeys(records, Sealer([b"k" * 32], "access-keys"), REALM.account, clock=clock)
-    yield Admission(signatures_of(keys, records, clock), Authorization(), audit)
+    yield Admission(signatures_of(keys, records, clock), authorization_of(records, clock), audit, clock=clock)
     await audit.close()
 
 
@@ -146,7 +146,7 @@ async def test_a_secret_that_is_denied_by_any_of_its_names_is_denied(admission: 
     everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
     with pytest.raises(AccessDenied) as caught:
         await admit(admission, key_of(everything, deny), "CreateApiKeyCredentialProvider", api_key("team-a/production"))
-    assert caught.value.reason == "explicitly denied"
+    assert caught.value.reason == "explicitly denied: identity policy, Statement[1]"
 
 
 async def test_what_was_demanded_in_vain_is_on_record(admission: Admission, records: SqlRecords):

@@ -12,13 +12,13 @@ from prometheus_client import REGISTRY
 from identity_gateway.access_keys import AccessKeys, NewAccessKey
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.audit import ALLOWED, DENIED, Audit
-from identity_gateway.authorization import Authorization
 from identity_gateway.errors import AccessDenied, InvalidSignature, MissingAuthentication, Unavailable, ValidationFailed
 from identity_gateway.model import AuditRecord, IamPrincipal, Secret
 from identity_gateway.protocol.request import Request
 from identity_gateway.records.sql import SqlRecords
 from identity_gateway.sealing import Sealer
 from tests.fakes.clock import Clock
+from tests.fakes.policies import authorization_of
 from tests.fakes.signing_keys import signatures_of
 from tests.fakes.sigv4_client import KEY_ID, SECRET, digest, signed
 
@@ -38,7 +38,7 @@ def keys(records: SqlRecords, clock: Clock) -> AccessKeys:
 @pytest.fixture
 async def admission(keys: AccessKeys, records: SqlRecords, clock: Clock) -> AsyncIterator[Admission]:
     audit = Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7))
-    yield Admission(signatures_of(keys, records, clock), Authorization(), audit)
+    yield Admission(signatures_of(keys, records, clock), authorization_of(records, clock), audit, clock=clock)
     await audit.close()
 
 
@@ -106,7 +106,7 @@ async def test_a_key_that_may_nothing_is_refused_by_name(admission: Admission, k
     [
         ("Allow", ENDPOINT, "not allowed by any statement"),
         ("Allow", RUNTIME, "not allowed by any statement"),
-        ("Deny", "*", "explicitly denied"),
+        ("Deny", "*", "explicitly denied: identity policy, Statement[0]"),
     ],
 )
 async def test_a_policy_that_does_not_cover_every_resource_refuses(
@@ -164,7 +164,9 @@ async def test_an_admin_is_admitted_once_the_record_is_kept(admission: Admission
 async def test_a_policy_that_covers_every_resource_admits(admission: Admission, keys: AccessKeys, records: SqlRecords):
     key = await keys.create("ci", policy=policy("Allow", RUNTIME + "*"))
     await admit(admission, signed_by(key), RUNTIME, ENDPOINT)
-    assert [(record.decision, record.reason) for record in await kept(records)] == [(ALLOWED, "identity policy")]
+    assert [(record.decision, record.reason) for record in await kept(records)] == [
+        (ALLOWED, "identity policy, Statement[0]")
+    ]
 
 
 async def test_a_key_that_was_proven_but_not_yet_authorised_has_no_record_of_being_allowed(

@@ -132,6 +132,33 @@ async def test_a_session_is_not_written_at_every_call(sessions: Sessions, store:
     assert await sessions.find(ROUTE, ID, "user:ada") is None
 
 
+async def test_a_session_lives_as_long_as_its_call_that_lasts_longer_than_its_idle_time(
+    sessions: Sessions, clock: Clock
+):
+    session = await begun(sessions)
+    await sessions.keep(ROUTE, session, address=session.address, lasting=500)
+    clock.now += 499
+    with pytest.raises(AccessDenied):
+        await sessions.find(ROUTE, ID, "user:eve")
+
+
+async def test_a_short_call_does_not_shorten_the_life_that_a_long_one_gave(sessions: Sessions, clock: Clock):
+    session = await begun(sessions)
+    await sessions.keep(ROUTE, session, address=session.address, lasting=500)
+    found = await sessions.find(ROUTE, ID, "user:ada")
+    assert found is not None
+    await sessions.keep(ROUTE, found, address="http://other.test")
+    clock.now += 499
+    assert await sessions.find(ROUTE, ID, "user:ada") is not None
+
+
+async def test_no_call_keeps_a_session_beyond_its_longest(sessions: Sessions, clock: Clock):
+    session = await begun(sessions)
+    await sessions.keep(ROUTE, session, address=session.address, lasting=5000)
+    clock.now += 1000
+    assert await sessions.find(ROUTE, ID, "user:ada") is None
+
+
 async def test_of_two_who_stop_a_session_one_has_stopped_it(sessions: Sessions):
     session = await begun(sessions)
     assert [await sessions.stop(ROUTE, session) for _ in range(2)] == [True, False]

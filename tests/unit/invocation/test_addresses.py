@@ -52,6 +52,13 @@ def test_an_address_is_passed_by_for_longer_each_time(addresses: Addresses, cloc
     assert lasted == [5, 10, 20, 40, 60, 60]
 
 
+def test_of_many_calls_that_fail_at_an_address_at_once_one_counts(addresses: Addresses, clock: Clock):
+    for _ in range(6):
+        addresses.failed(THREE[0])
+    clock.now += 5
+    assert addresses.in_order(THREE, "x", first=str(THREE[0]))[0] == THREE[0]
+
+
 def test_an_address_that_answers_is_up_again(addresses: Addresses):
     addresses.failed(THREE[0])
     addresses.answered(THREE[0])

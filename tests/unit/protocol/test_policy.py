@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity_gateway.protocol.policy import Decision, check, parse
+from identity_gateway.protocol.policy import MOST, Caller, Decision, Kind, Question, Verdict, check, parse
 
 ALLOWED, DENIED, NOT_ALLOWED = Decision.ALLOWED, Decision.EXPLICITLY_DENIED, Decision.NOT_ALLOWED
 INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
@@ -75,7 +75,19 @@ REFUSED: dict[str, tuple[Any, list[str]]] = {
         policy(without(allow(), "Resource", NotResource=[])),
         ["Statement[0].NotResource"],
     ),
-    "a policy variable": (policy(allow(resource=RUNTIMES + "${aws:username}")), ["Statement[0].Resource"]),
+    "a variable in an action": (policy(allow("bedrock-agentcore:${aws:username}")), ["Statement[0].Action"]),
+    "a variable that nobody has": (
+        policy(allow(resource=RUNTIMES + "${aws:PrincipalTag/x}")),
+        ["Statement[0].Resource"],
+    ),
+    "a variable of several values": (
+        policy(allow(resource=RUNTIMES + "${bedrock-agentcore:InboundJwtClaim/aud}")),
+        ["Statement[0].Resource"],
+    ),
+    "a variable without an end": (policy(allow(resource=RUNTIMES + "${aws:username")), ["Statement[0].Resource"]),
+    "an empty variable": (policy(allow(resource=RUNTIMES + "${}")), ["Statement[0].Resource"]),
+    "a default without quotes": (policy(allow(resource=RUNTIMES + "${aws:username, x}")), ["Statement[0].Resource"]),
+    "a document that is too long": (policy(allow(resource=RUNTIMES + "x" * MOST)), ["policy"]),
     "faults in several statements": (
         policy(allow(Effect="No"), allow(), allow(Condition={})),
         ["Statement[0].Effect", "Statement[2].Condition"],
@@ -92,12 +104,106 @@ def test_a_policy_that_is_not_served_whole_is_refused_with_every_fault(name: str
     assert all(fault in str(caught.value) for fault in faults)
 
 
+CONDITIONS: dict[str, tuple[Any, str]] = {
+    "a list": ([], ""),
+    "an empty object": ({}, ""),
+    "an operator that is none": ({"StringIs": {"aws:username": "a"}}, ".StringIs"),
+    "a quantifier that is none": ({"ForSomeValues:StringEquals": {"aws:username": "a"}}, ".ForSomeValues:StringEquals"),
+    "an operator without keys": ({"StringEquals": {}}, ".StringEquals"),
+    "an operator with a list": ({"StringEquals": ["aws:username"]}, ".StringEquals"),
+    "Null if it exists": ({"NullIfExists": {"aws:username": "true"}}, ".NullIfExists"),
+    "Null of several": ({"ForAnyValue:Null": {"aws:username": "true"}}, ".ForAnyValue:Null"),
+    "Null of something else": ({"Null": {"aws:username": "maybe"}}, ".Null.aws:username"),
+    "a key that nobody has": ({"StringEquals": {"aws:SourceVpc": "vpc-1"}}, ".StringEquals.aws:SourceVpc"),
+    "no values": ({"StringEquals": {"aws:username": []}}, ".StringEquals.aws:username"),
+    "a value that is null": ({"StringEquals": {"aws:username": None}}, ".StringEquals.aws:username"),
+    "a value that is an object": ({"StringEquals": {"aws:username": [{}]}}, ".StringEquals.aws:username"),
+    "several values without a quantifier": (
+        {"StringEquals": {"bedrock-agentcore:InboundJwtClaim/aud": "a"}},
+        ".StringEquals.bedrock-agentcore:InboundJwtClaim/aud",
+    ),
+    "a number that is none": ({"NumericLessThan": {"aws:EpochTime": "ten"}}, ".NumericLessThan.aws:EpochTime"),
+    "a number without an end": ({"NumericLessThan": {"aws:EpochTime": "9" * 40}}, ".NumericLessThan.aws:EpochTime"),
+    "a date that is none": ({"DateLessThan": {"aws:CurrentTime": "soon"}}, ".DateLessThan.aws:CurrentTime"),
+    "a day that is none": ({"DateLessThan": {"aws:CurrentTime": "2026-02-30"}}, ".DateLessThan.aws:CurrentTime"),
+    "a time without a zone": (
+        {"DateLessThan": {"aws:CurrentTime": "2026-01-31T09:00:00"}},
+        ".DateLessThan.aws:CurrentTime",
+    ),
+    "a year, or seconds": ({"DateLessThan": {"aws:CurrentTime": "2026"}}, ".DateLessThan.aws:CurrentTime"),
+    "a truth that is none": ({"Bool": {"aws:SecureTransport": "yes"}}, ".Bool.aws:SecureTransport"),
+    "bytes that are none": ({"BinaryEquals": {"aws:userid": "%"}}, ".BinaryEquals.aws:userid"),
+    "an address that is none": ({"IpAddress": {"aws:SourceIp": "203.0.113.300"}}, ".IpAddress.aws:SourceIp"),
+    "an address that is a name": ({"NotIpAddress": {"aws:SourceIp": "localhost"}}, ".NotIpAddress.aws:SourceIp"),
+    "an ARN that is a star": ({"ArnLike": {"aws:PrincipalArn": "*"}}, ".ArnLike.aws:PrincipalArn"),
+    "an ARN of five parts": ({"ArnLike": {"aws:PrincipalArn": "arn:aws:iam::x"}}, ".ArnLike.aws:PrincipalArn"),
+    "a variable among numbers": ({"NumericEquals": {"aws:EpochTime": "${aws:userid}"}}, ".NumericEquals.aws:EpochTime"),
+    "a variable among addresses": ({"IpAddress": {"aws:SourceIp": "${aws:userid}"}}, ".IpAddress.aws:SourceIp"),
+    "a variable without an end": ({"StringLike": {"aws:username": "${aws:userid"}}, ".StringLike.aws:username"),
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_a_condition_that_cannot_be_obeyed_is_refused_where_it_stands(name: str):
+    condition, place = CONDITIONS[name]
+    assert [fault.name for fault in check(policy(allow(Condition=condition)))] == [f"Statement[0].Condition{place}"]
+
+
+AT_RESOURCE: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nobody": (allow(), ["Statement[0]"]),
+    "both kinds of names": (allow(Principal="*", NotPrincipal="*"), ["Statement[0]"]),
+    "a name in a text": (allow(Principal="arn:aws:iam::000000000000:user/ada"), ["Statement[0].Principal"]),
+    "an empty object": (allow(Principal={}), ["Statement[0].Principal"]),
+    "an empty list": (allow(Principal={"AWS": []}), ["Statement[0].Principal"]),
+    "a service": (allow(Principal={"Service": "x.amazonaws.com"}), ["Statement[0].Principal"]),
+    "a federation": (allow(Principal={"AWS": "*", "Federated": "x"}), ["Statement[0].Principal"]),
+    "a wildcard in an ARN": (allow(Principal={"AWS": "arn:aws:iam::000000000000:user/*"}), ["Statement[0].Principal"]),
+    "a wildcard for the account": (allow(Principal={"AWS": "arn:aws:iam::*:root"}), ["Statement[0].Principal"]),
+    "an id": (allow(Principal={"AWS": "AIDAABCDEFGHIJKLMNOP"}), ["Statement[0].Principal"]),
+    "a number": (allow(Principal={"AWS": 0}), ["Statement[0].Principal"]),
+    "an allowance of everybody else": (
+        allow(NotPrincipal={"AWS": "000000000000"}),
+        ["Statement[0].NotPrincipal"],
+    ),
+    "another resource": (allow(resource=ENDPOINT, Principal="*"), ["Statement[0].Resource"]),
+    "any resource": (allow(resource="*", Principal="*"), ["Statement[0].Resource"]),
+    "one resource too many": (allow(resource=[HELLO, ENDPOINT], Principal="*"), ["Statement[0].Resource"]),
+    "every other resource": (
+        without(allow(Principal="*"), "Resource", NotResource=ENDPOINT),
+        ["Statement[0].Resource"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AT_RESOURCE)
+def test_a_policy_at_a_resource_that_cannot_be_obeyed_is_refused(name: str):
+    statement, faults = AT_RESOURCE[name]
+    assert [fault.name for fault in check(policy(statement), kind=Kind.RESOURCE, resource=HELLO)] == faults
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=3) | st.sampled_from(["Allow", "2012-10-17", "*"]),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["Version", "Statement", "Effect", "Action", "NotAction", "Resource", "NotResource"]), inner
+            st.sampled_from(
+                [
+                    "Version",
+                    "Statement",
+                    "Effect",
+                    "Action",
+                    "NotAction",
+                    "Resource",
+                    "NotResource",
+                    "Condition",
+                    "StringLike",
+                    "NumericLessThan",
+                    "Null",
+                    "aws:username",
+                    "aws:EpochTime",
+                ]
+            ),
+            inner,
         )
     ),
     max_leaves=12,
@@ -234,6 +340,70 @@ def test_a_pattern_matches_what_a_shell_would_match(pattern: str, text: str):
 def test_no_pattern_of_many_stars_hangs(parts: list[str], end: str):
     pattern = "".join(parts) + end + "c"
     assert decided(allow("*", pattern), resource="a" * 400 + "b") is NOT_ALLOWED
+
+
+MANY = (MOST - 200) // 2
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*a" * MANY, "?" * (2 * MANY), "*?" * MANY, "${*}*" * (MANY // 3), "a" * (2 * MANY), "*" * (2 * MANY)]
+)
+def test_the_longest_patterns_that_fit_hang_nothing(pattern: str):
+    condition = {"StringLike": {"aws:username": pattern}}
+    read = parse(policy(allow("*", "*", Condition=condition)))
+    context = {"aws:username": ("a" * 2048,)}
+    assert read.decide(INVOKE, HELLO, context) is (ALLOWED if set(pattern) == {"*"} else NOT_ALLOWED)
+
+
+@pytest.mark.parametrize("opening", ["${", "${ ", "${aws:username, ", "${aws:username,'", "${a:"])
+def test_variables_that_never_end_hang_nothing(opening: str):
+    text = (opening + " " * 20) * (MOST // (len(opening) + 21) - 10)
+    assert [fault.name for fault in check(policy(allow(resource=text)))] == ["Statement[0].Resource"]
+
+
+# --- Which statement ---
+
+
+@pytest.mark.parametrize(
+    ("statements", "verdict", "words"),
+    [
+        ([allow(action="s3:Get")], Verdict(NOT_ALLOWED), ""),
+        ([allow(action="s3:Get"), allow(Sid="Hello"), allow()], Verdict(ALLOWED, 1, "Hello"), "Statement[1] (Hello)"),
+        ([allow(), deny(), deny()], Verdict(DENIED, 1), "Statement[1]"),
+        ([allow(Sid=7)], Verdict(ALLOWED, 0), "Statement[0]"),
+    ],
+)
+def test_a_verdict_names_the_first_statement_that_decided_it(statements: list[Any], verdict: Verdict, words: str):
+    found = parse(policy(*statements)).judge(Question(INVOKE, HELLO))
+    assert (found, found.statement) == (verdict, words)
+
+
+# --- What is not known yet ---
+
+CLAIM = "bedrock-agentcore:inboundjwtclaim/sub"
+
+
+@pytest.mark.parametrize(
+    ("statements", "decision"),
+    [
+        ([allow(Condition={"StringEquals": {CLAIM: "ada"}})], ALLOWED),
+        ([allow(Condition={"StringEquals": {CLAIM: "ada"}, "Bool": {"aws:SecureTransport": True}})], NOT_ALLOWED),
+        ([allow(resource=RUNTIMES + "${" + CLAIM + "}")], ALLOWED),
+        ([allow("s3:Get", Condition={"StringEquals": {CLAIM: "ada"}})], NOT_ALLOWED),
+        ([allow(), without(deny(), Condition={"StringNotEquals": {CLAIM: "ada"}})], ALLOWED),
+        ([allow(), deny(resource=RUNTIMES + "${" + CLAIM + "}")], ALLOWED),
+        ([allow(), deny()], DENIED),
+    ],
+)
+def test_a_policy_may_still_allow_what_depends_on_a_value_that_is_not_known(statements: list[Any], decision: Decision):
+    asked = Question(INVOKE, HELLO, {"aws:securetransport": ("false",)}, Caller(), frozenset({CLAIM}))
+    assert parse(policy(*statements)).judge(asked).decision is decision
+
+
+def test_a_policy_knows_which_keys_it_looks_at():
+    condition = {"StringLike": {"aws:UserAgent": "${aws:username}"}, "Null": {"aws:SourceIp": "true"}}
+    read = parse(policy(allow(resource=RUNTIMES + "${aws:userid}"), allow(Condition=condition)))
+    assert read.keys == {"aws:useragent", "aws:username", "aws:sourceip", "aws:userid"}
 
 
 # --- Several resources ---
