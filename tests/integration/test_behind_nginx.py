@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 
 from tests.agents import Agent
 from tests.gateways import START_SECONDS, RunningGateway, free_port, register
+from tests.web_sockets import WebSocketAgent, dial, door, presigned, signed_headers
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 LARGEST_PAYLOAD = 100_000_000
@@ -137,3 +138,20 @@ def test_the_largest_payload_passes_nginx(front: RunningGateway, agent: Agent):
     payload = BytesIO(b"x" * LARGEST_PAYLOAD)
     front.data.invoke_agent_runtime(agentRuntimeArn=arn, payload=payload)["response"].read()
     assert agent.last["length"] == LARGEST_PAYLOAD
+
+
+async def test_a_signed_and_a_presigned_websocket_pass(front: RunningGateway, ws_agent: WebSocketAgent):
+    url = door(front, register(front, ws_agent.url))
+    for address, headers in ((url, signed_headers(front, url)), (presigned(front, url), {})):
+        async with await dial(address, headers) as stream:
+            await stream.send("hello")
+            assert await stream.recv() == "hello"
+
+
+def test_an_offer_to_change_to_another_protocol_does_not_pass(front: RunningGateway, agent: Agent):
+    arn = register(front, agent.url)
+    offer = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    connection = HTTPConnection("127.0.0.1", front.port, timeout=10)
+    connection.request("GET", urlsplit(door(front, arn)).path, headers=offer)
+    assert connection.getresponse().status == 426
+    connection.close()
