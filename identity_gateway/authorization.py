@@ -16,7 +16,7 @@ from identity_gateway.errors import AccessDenied
 from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol import policy
 from identity_gateway.protocol.jwt import SignedClaims
-from identity_gateway.protocol.policy import Context, Decision, Held, Policy, Question
+from identity_gateway.protocol.policy import Context, Decision, Held, Policy, Question, Ruling
 
 _LONGEST_AGENT = 1024
 
@@ -57,13 +57,22 @@ class Authorization:
         None is the bearer of a token that the authorizer of its runtime accepted: anonymous to policies. A key that is
         neither admin nor has a policy may call nothing but what a policy at a resource allows it.
         """
+        ruling = await self.rule(principal, asked)
+        if ruling.decision is not Decision.ALLOWED:
+            raise _denied(principal, f"{asked.service}:{asked.action}", ruling.reason)
+        return ruling.reason
+
+    async def rule(self, principal: IamPrincipal | None, asked: Asked) -> Ruling:
+        """Return what `permit` acts on: the decision, and which statement of which policy made it."""
         held = _held(principal, await self._standing.standing_at(asked.resources))
         action = f"{asked.service}:{asked.action}"
         context = self._context(principal, asked.context)
         if asked.proof is not None and not held.keys.isdisjoint(policy.CLAIMS):
-            _demand(principal, policy.rule(held, action, asked.resources, context, unknown=policy.CLAIMS), action)
-            context = {**context, **await asked.proof()}
-        return _demand(principal, policy.rule(held, action, asked.resources, context), action)
+            hopeful = policy.rule(held, action, asked.resources, context, unknown=policy.CLAIMS)
+            if hopeful.decision is not Decision.ALLOWED:
+                return hopeful
+            context = {**await asked.proof(), **context}
+        return policy.rule(held, action, asked.resources, context)
 
     async def permit_elsewhere(
         self, principal: IamPrincipal, action: str, names: tuple[str, ...], context: Context | None = None
@@ -82,7 +91,7 @@ class Authorization:
             verdict = _read(document).judge_any([Question(action, name, known) for name in names])
             if verdict.decision is not Decision.ALLOWED:
                 cause = policy.Cause("session policy" if place else "identity policy", names[0], verdict)
-                raise _denied(principal, action, policy.Ruling(verdict.decision, (cause,)).reason, names[0])
+                raise _denied(principal, action, Ruling(verdict.decision, (cause,)).reason, names[0])
 
     def _context(self, principal: IamPrincipal | None, context: Context) -> Context:
         return {**context, "aws:requestedregion": (self._region,), **principal_context(principal)}
@@ -169,12 +178,6 @@ def _read(document: Document) -> Policy:
 @lru_cache(maxsize=512)
 def _parsed(document: str) -> Policy:
     return policy.parse(json.loads(document))
-
-
-def _demand(principal: IamPrincipal | None, ruling: policy.Ruling, action: str) -> str:
-    if ruling.decision is not Decision.ALLOWED:
-        raise _denied(principal, action, ruling.reason)
-    return ruling.reason
 
 
 def _denied(principal: IamPrincipal | None, action: str, reason: str, resource: str = "this resource") -> AccessDenied:

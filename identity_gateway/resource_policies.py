@@ -63,13 +63,11 @@ class ResourcePolicies:
         return Recorded({"policy": _text(put.document)}, {"policy": put.document}, "policy put")
 
     async def get_resource_policy(self, asked: Document) -> Document:
-        """GetResourcePolicy. Raises NotFound where none stands."""
+        """GetResourcePolicy. Answers without a policy where none stands, as the official SDK has it."""
         async with self._records.read() as transaction:
             await self._resource(transaction, asked["resourceArn"])
             found = await self._found(transaction, asked["resourceArn"])
-        if found is None:
-            raise _none(asked["resourceArn"])
-        return {"policy": _text(found.document)}
+        return {} if found is None else {"policy": _text(found.document)}
 
     async def delete_resource_policy(self, asked: Document) -> Recorded:
         """DeleteResourcePolicy. Raises NotFound where none stands."""
@@ -77,7 +75,7 @@ class ResourcePolicies:
         async with self._records.write() as transaction:
             await self._resource(transaction, arn)
             if not await transaction.delete(ResourcePolicy, account=self._realm.account, resource=arn):
-                raise _none(arn)
+                raise NotFound(f"No resource policy stands at {arn}.")
         self._forget(arn)
         return Recorded({}, {}, "policy removed")
 
@@ -147,7 +145,3 @@ def _document(text: str) -> Document:
 
 def _text(document: Document) -> str:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-
-
-def _none(arn: str) -> NotFound:
-    return NotFound(f"No resource policy stands at {arn}.")

@@ -16,6 +16,7 @@ from identity_gateway.cli.credentials import credentials
 from identity_gateway.cli.doctor import doctors
 from identity_gateway.cli.grants import grants
 from identity_gateway.cli.opened import DataDir, fail, loaded
+from identity_gateway.cli.policy import policies
 from identity_gateway.cli.roles import roles
 from identity_gateway.cli.vault import vault
 from identity_gateway.cli.web_identity import web_identity
@@ -28,6 +29,7 @@ cli = typer.Typer(
 )
 cli.add_typer(keys, name="access-key")
 cli.add_typer(roles, name="role")
+cli.add_typer(policies, name="policy")
 cli.add_typer(vault, name="vault")
 cli.add_typer(grants, name="grants")
 cli.add_typer(doctors, name="doctor")
