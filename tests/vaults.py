@@ -11,7 +11,8 @@ from typing import Any
 from identity_gateway.envelope import Envelope
 from identity_gateway.key_encryption import KeyRing, KeyService, LocalKey
 from identity_gateway.model import CredentialProvider, Document, Grant, GrantState, Realm
-from identity_gateway.records import Records
+from identity_gateway.records import Records, Transaction
+from identity_gateway.records.races import settled
 from identity_gateway.token_vault import TokenVaults
 
 REALM = Realm("000000000000", "us-east-1")
@@ -114,8 +115,11 @@ class World:
         found = await self.grant(name)
         renewed = replace(found, generation=found.generation + 1, intent_owner=None, intent_at=None)
         sealed = await self.envelope.seal(token, place=grant_place(renewed))
-        async with self.records.write() as transaction:
+
+        async def effect(transaction: Transaction) -> None:
             stored = await transaction.get(Grant, account=REALM.account, id=name)
             assert stored is not None
             await transaction.update(replace(renewed, sealed=sealed, revision=stored.revision))
+
+        await settled(self.records, effect)  # a rotation may have written in between
         return token

@@ -86,9 +86,9 @@ def data_of(each_gateway: RunningGateway, client_of: Callable[..., Any]) -> Call
 @pytest.mark.parametrize(
     ("said", "policy"),
     [
-        ("Condition", policy_of(allow("*") | {"Condition": {"Bool": {"aws:SecureTransport": "true"}}})),
+        ("Condition", policy_of(allow("*") | {"Condition": {"Bool": {"aws:ViaAWSService": "true"}}})),
         ("Principal", policy_of(allow("*") | {"Principal": "*"})),
-        ("variables", policy_of(allow("*", on="arn:aws:s3:::${aws:username}"))),
+        ("variable", policy_of(allow("*", on="arn:aws:s3:::${aws:PrincipalTag/team}"))),
         ("Statement", policy_of()),
         ("Version", policy_of(allow("*")) | {"Version": "2008-10-17"}),
         ("Effect", policy_of(allow("*", effect="allow"))),
