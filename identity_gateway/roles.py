@@ -158,15 +158,8 @@ def web_identity_of(role: Role) -> Document | None:
 
 
 def _named(patterns: Iterable[str] | None, names: Iterable[str]) -> bool:
-    compiled = [_wildcard(pattern) for pattern in patterns or ()]
+    compiled = [policies.wildcard(pattern) for pattern in patterns or ()]
     return any(pattern.fullmatch(name) for name in names for pattern in compiled)
-
-
-def _wildcard(pattern: str) -> re.Pattern[str]:
-    """Compile `*` and `?`. A part between two stars is taken where it is found first: no backtracking."""
-    first, *parts = (re.escape(part).replace(r"\?", ".") for part in re.split(r"\*+", pattern))
-    between = "".join(f"(?>.*?{part})" for part in parts[:-1])
-    return re.compile(first + between + (f".*{parts[-1]}" if parts else ""), re.DOTALL)
 
 
 def _trust_faults(trust: Any, account: str, providers: IdentityProviders) -> list[FieldError]:

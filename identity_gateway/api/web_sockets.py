@@ -9,9 +9,9 @@ import base64
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -20,7 +20,7 @@ from identity_gateway.api import render
 from identity_gateway.api.exchange import MAX_HEAD, MAX_HEADERS, Application, CallerLeft, Receive, Scope, Send
 from identity_gateway.errors import GatewayError, InsufficientScope, InvalidToken, UnknownOperation, ValidationFailed
 from identity_gateway.inbound import Scheme, scheme_of
-from identity_gateway.invocation import Call, Discovery
+from identity_gateway.invocation import Call, Discovery, Invocations, Opened
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.web_sockets import Streams
 from identity_gateway.model import Document
@@ -28,8 +28,7 @@ from identity_gateway.protocol import headers, sigv4
 from identity_gateway.protocol.aws import Services
 from identity_gateway.protocol.headers import Headers
 from identity_gateway.protocol.request import Request, query_pairs
-from identity_gateway.runtimes import Route
-from identity_gateway.upstream import AgentSocket, Ended, Origin
+from identity_gateway.upstream import AgentSocket, Ended
 
 LAST_FRAME = "identity_gateway.last_frame"
 """The extension of an ASGI scope with which the server says when the caller was last heard of."""
@@ -49,47 +48,12 @@ _ONCE = (b"host", b"authorization", b"x-amz-date", b"x-amz-security-token", head
 _log = structlog.get_logger()
 
 
-class Opened(Protocol):
-    """A stream that was proven, permitted and recorded, and may be opened to its agent."""
-
-    @property
-    def route(self) -> Route:
-        """The runtime."""
-
-    @property
-    def session_id(self) -> str:
-        """The session, the caller's or a new one."""
-
-    @property
-    def origins(self) -> Sequence[Origin]:
-        """Where the agent stands: to be tried in this order."""
-
-    @property
-    def target(self) -> bytes:
-        """The path to ask it for."""
-
-    @property
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """What the agent sees of the handshake."""
-
-    @property
-    def expires_at(self) -> float | None:
-        """When the token ends that opened the stream, in seconds since the epoch."""
-
-
-class Admits(Protocol):
-    """Whoever decides on streams."""
-
-    async def stream(self, call: Call) -> Opened:
-        """Prove, permit and record the caller of a stream, or refuse it."""
-
-
 def opens(raw_path: bytes) -> bool:
     """Whether a path is a door for WebSockets."""
     return _PATH.fullmatch(raw_path) is not None
 
 
-def web_sockets(services: Services, invocations: Admits, discovery: Discovery, streams: Streams) -> Application:
+def web_sockets(services: Services, invocations: Invocations, discovery: Discovery, streams: Streams) -> Application:
     """Return the application behind the paths that `opens` names, for WebSockets and for those who use plain HTTP."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +179,7 @@ class _Caller:
 
 
 async def _serve(
-    handshake: Handshake, services: Services, invocations: Admits, discovery: Discovery, streams: Streams
+    handshake: Handshake, services: Services, invocations: Invocations, discovery: Discovery, streams: Streams
 ) -> None:
     request, asked = handshake.received, None
     try:
