@@ -45,12 +45,14 @@ class WebSocketAgent:
         return self.heads[-1]
 
     def check(self, connection: ServerConnection, request: Request) -> Response | None:
-        return connection.respond(self.refuses, "not now\n") if self.refuses else None
+        if self.refuses:
+            return connection.respond(self.refuses, "not now\n")
+        # Before the handshake is answered: a caller that is let in finds its own head here.
+        self.heads.append({name.lower(): value for name, value in request.headers.raw_items()})
+        self.paths.append(request.path)
+        return None
 
     async def serve(self, connection: ServerConnection) -> None:
-        assert connection.request is not None
-        self.heads.append({name.lower(): value for name, value in connection.request.headers.raw_items()})
-        self.paths.append(connection.request.path)
         self.open += 1
         try:
             while True:
