@@ -124,7 +124,7 @@ def request_context(
 
 
 def principal_context(principal: IamPrincipal | None) -> Context:
-    """Return the condition keys of who asks. A session has no user name (AWS), and no `aws:userid` here."""
+    """Return the condition keys of who asks. A session has no user name (AWS)."""
     if principal is None:
         return {"aws:principaltype": ("Anonymous",)}
     context = {
@@ -133,7 +133,9 @@ def principal_context(principal: IamPrincipal | None) -> Context:
         "aws:principaltype": ("User" if principal.session is None else "AssumedRole",),
     }
     if principal.session is None:
-        context |= {"aws:username": (principal.name,), "aws:userid": (principal.access_key_id,)}
+        context["aws:username"] = (principal.name,)
+    if principal.user_id is not None:
+        context["aws:userid"] = (principal.user_id,)
     return context
 
 

@@ -6,10 +6,12 @@ are exchanged) and `awsPrincipals` (ARN patterns of real AWS principals who prov
 This module makes no credentials and verifies nobody: `security_tokens` and `caller_identity` do.
 """
 
+import base64
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any
 
 from identity_gateway.egress import EgressRefused, check_url
@@ -28,6 +30,9 @@ DEFAULT_SESSION = 3600
 PRINCIPALS = "principals"
 WEB_IDENTITY = "webIdentity"
 AWS_PRINCIPALS = "awsPrincipals"
+
+_WORKLOADS = "allowedWorkloadConfiguration"
+"""The one rule of an authorizer that is about the call, not about the token."""
 
 _NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}", re.ASCII)
 _MOST_PATTERNS = 100
@@ -142,6 +147,12 @@ class Roles:
         return datetime.fromtimestamp(self._clock(), UTC)
 
 
+def role_id(role: Role) -> str:
+    """Return an id that a namesake, made later, does not have: it stands where AWS has AROA and letters."""
+    digest = sha256(f"{role.account}/{role.name}/{role.created_at.timestamp()}".encode()).digest()
+    return "IGRO" + base64.b32encode(digest).decode()[:16]
+
+
 def trusts_principal(role: Role, names: Iterable[str]) -> bool:
     """Say whether the trust names one of the ARNs of a principal of this gateway (`IamPrincipal.names`)."""
     return _named(role.trust.get(PRINCIPALS), names)
@@ -153,8 +164,12 @@ def trusts_aws_principal(role: Role, names: Iterable[str]) -> bool:
 
 
 def web_identity_of(role: Role) -> Document | None:
-    """Return the authorizer whose JWTs may become the role, or None when no JWT may."""
-    return role.trust.get(WEB_IDENTITY)
+    """Return the authorizer whose JWTs may become the role, or None when no JWT may.
+
+    One that asks for a calling workload lets nobody in: no workload shows itself at an exchange.
+    """
+    authorizer: Document | None = role.trust.get(WEB_IDENTITY)
+    return None if authorizer is None or _WORKLOADS in authorizer else authorizer
 
 
 def _named(patterns: Iterable[str] | None, names: Iterable[str]) -> bool:
@@ -197,6 +212,8 @@ def _web_identity_faults(authorizer: Any, providers: IdentityProviders) -> list[
     if not isinstance(authorizer, dict) or not isinstance(authorizer.get("discoveryUrl"), str):
         return [FieldError(name, "must be the value of a customJWTAuthorizer, with a discoveryUrl")]
     faults = [FieldError(f"{name}: {fault.name}", fault.message) for fault in providers.check_authorizer(authorizer)]
+    if _WORKLOADS in authorizer:
+        faults.append(FieldError(f"{name}.{_WORKLOADS}", "cannot be asked of a role: no workload shows itself there"))
     try:
         check_url(authorizer["discoveryUrl"])
     except EgressRefused as error:

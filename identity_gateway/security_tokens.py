@@ -5,11 +5,9 @@ own GetCallerIdentity. No credentials outlive what proved their holder. Signatur
 also keeps the record of signed actions; the exchanges, which nobody signs, keep theirs here.
 """
 
-import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from typing import Any, ClassVar
 
 from identity_gateway.admission import Attempt, Vended
@@ -30,6 +28,7 @@ from identity_gateway.roles import (
     AWS_PRINCIPALS,
     DEFAULT_SESSION,
     Roles,
+    role_id,
     trusts_aws_principal,
     trusts_principal,
     web_identity_of,
@@ -37,7 +36,9 @@ from identity_gateway.roles import (
 from identity_gateway.temporary_credentials import Issued, TemporaryCredentials
 from identity_gateway.web_identity import ALGORITHMS, WebIdentity
 
-_DEFAULT_TOKEN = 300
+DEFAULT_TOKEN = 300
+"""Seconds that a JWT of GetWebIdentityToken lives when its caller does not say (AWS)."""
+
 _NAMESPACE = "https://sts.amazonaws.com/"
 _LONGEST_SUBJECT = 255
 _NOT_SERVED = (
@@ -108,12 +109,9 @@ class SecurityTokens:
         self._realm = realm
         self._clock = clock
 
-    async def who(self, principal: IamPrincipal) -> Document:
+    def who(self, principal: IamPrincipal) -> Document:
         """Serve GetCallerIdentity. It needs no permission: who signed knows who it is."""
-        identity = principal.access_key_id
-        if principal.session is not None:
-            identity = f"{_role_id(await self._roles.get(principal.name))}:{principal.session}"
-        return {"UserId": identity, "Account": principal.account, "Arn": principal.arn}
+        return {"UserId": principal.user_id, "Account": principal.account, "Arn": principal.arn}
 
     async def record_who(self, attempt: Attempt, principal: IamPrincipal) -> None:
         """Keep the record of GetCallerIdentity, which no policy decides about."""
@@ -166,7 +164,7 @@ class SecurityTokens:
         if asked["SigningAlgorithm"] not in ALGORITHMS:
             raise ValidationFailed(f"The SigningAlgorithm must be one of {', '.join(ALGORITHMS)}.")
         now = int(self._clock())
-        end = now + asked.get("DurationSeconds", _DEFAULT_TOKEN)
+        end = now + asked.get("DurationSeconds", DEFAULT_TOKEN)
         if principal.expires_at is not None and end > principal.expires_at:
             raise DurationEscalation("The token would outlive the credentials that ask for it.")
         audience = asked["Audience"]
@@ -236,7 +234,7 @@ class SecurityTokens:
             role, session, session_policies=policies, lifetime=min(wished, left), source=proven.principal
         )
         assumed = {
-            "AssumedRoleId": f"{_role_id(role)}:{session}",
+            "AssumedRoleId": f"{role_id(role)}:{session}",
             "Arn": f"arn:aws:sts::{role.account}:assumed-role/{role.name}/{session}",
         }
         details = proven.details | {"role": role.name, "session": session, "accessKeyId": issued.access_key_id}
@@ -277,12 +275,6 @@ def _credentials(issued: Issued) -> Document:
         "SessionToken": issued.session_token.reveal(),
         "Expiration": datetime.fromtimestamp(issued.expires_at, UTC),
     }
-
-
-def _role_id(role: Role) -> str:
-    """Return an id that a namesake, made later, does not have: it stands where AWS has AROA and letters."""
-    digest = sha256(f"{role.account}/{role.name}/{role.created_at.timestamp()}".encode()).digest()
-    return "IGRO" + base64.b32encode(digest).decode()[:16]
 
 
 def _policy(text: str) -> Document:

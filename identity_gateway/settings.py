@@ -32,6 +32,8 @@ _BASE_URL = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 
+_HOST = re.compile(r"\[[0-9a-f:.]+\]|[a-z0-9._-]+", re.ASCII)
+
 
 class SettingsError(Exception):
     """A setting is unknown or refused. The text names the setting, never its value."""
@@ -89,6 +91,7 @@ class Settings(BaseSettings):
     root_access_key_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{3,128}$")
     root_secret_access_key: SecretStr | None = None
     signature_max_skew: int = Field(default=300, ge=1, le=900)
+    signed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
 
     # The token vault: which key wraps what it keeps, unless SetTokenVaultCMK says otherwise; and where AWS is
     key_provider: Literal["local", "transit"] = "local"
@@ -151,6 +154,15 @@ class Settings(BaseSettings):
                 raise SettingsError(message)
             sources.append(TomlConfigSettingsSource(settings_cls, Path(config)))
         return tuple(sources)
+
+    @field_validator("signed_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, value: Any) -> Any:
+        names = tuple(part.strip().lower() for part in value.split(",")) if isinstance(value, str) and value else value
+        if isinstance(names, tuple) and not all(_HOST.fullmatch(str(name)) for name in names):
+            message = "must be host names without ports, separated by commas, like agents.example.com"
+            raise ValueError(message)
+        return names or ()
 
     @field_validator("egress_allow", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import Document, Secret, SigningKey
-from identity_gateway.records import Records, Transaction
+from identity_gateway.records import Records, Stale, Transaction
 from identity_gateway.records.races import settled
 from identity_gateway.sealing import Sealer, Unsealable
 
@@ -88,7 +88,7 @@ class WebIdentity:
         async def effect(transaction: Transaction) -> None:
             for key in await transaction.list(SigningKey, account=self._account):
                 if key.retired_at is None:
-                    await self._put(transaction, replace(key, retired_at=now))
+                    await self._put(transaction, key, replace(key, retired_at=now))
                 elif key.retired_at + _PUBLISHED_AFTER < now:
                     await transaction.delete(SigningKey, account=self._account, id=key.id)
             await transaction.create(*made)
@@ -104,15 +104,18 @@ class WebIdentity:
             for key in await transaction.list(SigningKey, account=self._account):
                 if not self._sealer.is_current(key.sealed_private):
                     sealed = self._sealer.seal(self._opened(key).reveal().encode(), place=self._place(key.id))
-                    await self._put(transaction, replace(key, sealed_private=sealed))
+                    await self._put(transaction, key, replace(key, sealed_private=sealed))
 
         await settled(self._records, effect)
 
     async def _keys(self) -> list[SigningKey]:
         async with self._lock:
             if self._clock() - self._read_at >= _READ_AGAIN or self._clock() < self._read_at:
-                self._known = await self._read() or await self._first()
-                self._read_at = self._clock()
+                found, read_at = await self._read(), self._clock()
+                if not found:  # read again, now and at the next call: others may make theirs at this moment
+                    await self._first()
+                    found, read_at = await self._read(), float("-inf")
+                self._known, self._read_at = found, read_at
             return self._known
 
     async def _read(self) -> list[SigningKey]:
@@ -120,18 +123,16 @@ class WebIdentity:
             found = await transaction.list(SigningKey, account=self._account)
         return found if {key.algorithm for key in found if key.retired_at is None} >= set(ALGORITHMS) else []
 
-    async def _first(self) -> list[SigningKey]:
+    async def _first(self) -> None:
         """Make the first keys. Replicas that do it at once may make two of a kind: all are published, one signs."""
         made = [await asyncio.to_thread(self._made, algorithm) for algorithm in ALGORITHMS]
 
-        async def effect(transaction: Transaction) -> list[SigningKey]:
+        async def effect(transaction: Transaction) -> None:
             found = await transaction.list(SigningKey, account=self._account)
             present = {key.algorithm for key in found if key.retired_at is None}
-            missing = [key for key in made if key.algorithm not in present]
-            await transaction.create(*missing)
-            return found + missing
+            await transaction.create(*(key for key in made if key.algorithm not in present))
 
-        return await settled(self._records, effect)
+        await settled(self._records, effect)
 
     def _made(self, algorithm: str) -> SigningKey:
         private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
@@ -148,9 +149,12 @@ class WebIdentity:
         published = {**public, "kid": key_id, "alg": algorithm, "use": "sig"}
         return SigningKey(self._account, key_id, algorithm, sealed, published, self._now())
 
-    async def _put(self, transaction: Transaction, key: SigningKey) -> None:
-        await transaction.delete(SigningKey, account=self._account, id=key.id)
-        await transaction.create(key)
+    async def _put(self, transaction: Transaction, found: SigningKey, changed: SigningKey) -> None:
+        """Replace a key that is still as it was found. Raises Stale: to seal it anew must not undo its retirement."""
+        same = {"id": found.id, "retired_at": found.retired_at, "sealed_private": found.sealed_private}
+        if not await transaction.delete(SigningKey, account=self._account, **same):
+            raise Stale
+        await transaction.create(changed)
 
     def _opened(self, key: SigningKey) -> Secret:
         try:

@@ -1,8 +1,9 @@
 """One HTTP exchange over ASGI: the request head as a value, the body as chunks, the answer, and a caller who leaves."""
 
 import asyncio
+import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from identity_gateway.errors import ValidationFailed
@@ -26,10 +27,29 @@ _BRIEF_PATIENCE = 5.0
 """Seconds that a body may take that is read for its id alone."""
 
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"x-amz-date")
+_FIELD_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 
 
 class CallerLeft(Exception):
     """The caller closed the connection before its request or its answer was complete."""
+
+
+def check_head(request: Request, once: Iterable[bytes]) -> None:
+    """Refuse a head that is too large, malformed, has no Host, or says twice what it must say `once` (RFC 9112 §3.2).
+
+    Servers let some of it pass. What stands in a head may go on to an agent: nobody behind has to be as careful.
+    """
+    size = len(request.raw_path) + len(request.raw_query)
+    size += sum(len(name) + len(value) + 4 for name, value in request.headers)
+    if size > MAX_HEAD or len(request.headers) > MAX_HEADERS:
+        raise ValidationFailed("The head of the request is too large.", kind="CannotParse")
+    if not all(_FIELD_VALUE.fullmatch(value) for _, value in request.headers):
+        raise ValidationFailed("A header is not well-formed.", kind="CannotParse")
+    if request.count(b"host") == 0:
+        raise ValidationFailed("The request has no Host header.", kind="CannotParse")
+    for name in once:
+        if request.count(name) > 1:
+            raise ValidationFailed(f"The header {name.decode()} stands more than once.", kind="CannotParse")
 
 
 class Exchange:
@@ -59,17 +79,8 @@ class Exchange:
         self.reason = ""
 
     def check_head(self) -> None:
-        """Refuse a head that is too large, has no Host, or says twice what must be said once (RFC 9112 §3.2)."""
-        headers = self.request.headers
-        size = len(self.request.raw_path) + len(self.request.raw_query)
-        size += sum(len(name) + len(value) + 4 for name, value in headers)
-        if size > MAX_HEAD or len(headers) > MAX_HEADERS:
-            raise ValidationFailed("The head of the request is too large.", kind="CannotParse")
-        if self.request.count(b"host") == 0:
-            raise ValidationFailed("The request has no Host header.", kind="CannotParse")
-        for name in _SINGLE:
-            if self.request.count(name) > 1:
-                raise ValidationFailed(f"The header {name.decode()} stands more than once.", kind="CannotParse")
+        """Refuse a head that this gateway would not answer: see `check_head`."""
+        check_head(self.request, _SINGLE)
 
     async def body(self) -> AsyncIterator[bytes]:
         """Yield the body as it arrives. Raises CallerLeft if it is cut."""

@@ -28,7 +28,8 @@ from identity_gateway.model import Document, IamPrincipal
 from identity_gateway.protocol.aws.query import Action, error_document, fields_of, load_query_service
 from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.sigv4 import PresentedSignature
-from identity_gateway.security_tokens import SecurityTokens
+from identity_gateway.roles import DEFAULT_SESSION
+from identity_gateway.security_tokens import DEFAULT_TOKEN, SecurityTokens
 from identity_gateway.spool import Spool
 from identity_gateway.web_identity import DISCOVERY_PATH, KEYS_MAX_AGE, KEYS_PATH, WebIdentity
 
@@ -169,9 +170,11 @@ class SecurityTokenDoor:
     async def _permitted(self, attempt: Attempt, principal: IamPrincipal, asked: Mapping[str, Any]) -> Document:
         if attempt.action == "GetCallerIdentity":
             await self._tokens.record_who(attempt, principal)
-            return await self._tokens.who(principal)
+            return self._tokens.who(principal)
         about = asked["RoleArn"] if attempt.action == "AssumeRole" else self._tokens.own_resource(principal)
-        resource = await self._admission.authorize(attempt, principal, lambda: (about,), context=_keys(asked))
+        resource = await self._admission.authorize(
+            attempt, principal, lambda: (about,), context=_keys(attempt.action, asked)
+        )
         story = self._tokens.assume_role if attempt.action == "AssumeRole" else self._tokens.web_identity_token
         return await self._admission.answer(attempt, principal, resource, story(principal, asked))
 
@@ -200,9 +203,13 @@ class SecurityTokenDoor:
         )
 
 
-def _keys(asked: Mapping[str, Any]) -> Context:
-    """Return the condition keys that the input gives."""
-    given = {key: asked[member] for key, member in _MEMBERS.items() if member in asked}
+def _keys(action: str, asked: Mapping[str, Any]) -> Context:
+    """Return the condition keys that the input gives, and the duration that holds where it gives none.
+
+    Whoever is denied long sessions would otherwise get one by saying nothing. A role may make it shorter.
+    """
+    said = {"DurationSeconds": DEFAULT_TOKEN if action == "GetWebIdentityToken" else DEFAULT_SESSION, **asked}
+    given = {key: said[member] for key, member in _MEMBERS.items() if member in said}
     return {
         key: tuple(str(each) for each in (value if isinstance(value, list) else [value]))
         for key, value in given.items()

@@ -17,7 +17,7 @@ import structlog
 
 from identity_gateway import telemetry
 from identity_gateway.api import render
-from identity_gateway.api.exchange import MAX_HEAD, MAX_HEADERS, Application, CallerLeft, Receive, Scope, Send
+from identity_gateway.api.exchange import Application, CallerLeft, Receive, Scope, Send, check_head
 from identity_gateway.errors import GatewayError, InsufficientScope, InvalidToken, UnknownOperation, ValidationFailed
 from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation import Call, Discovery, Invocations, Opened
@@ -41,6 +41,7 @@ _MAX_CARRIER = 16_384
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _TOKEN = re.compile(rb"[A-Za-z0-9._~+/=-]+")
 _PATH = re.compile(rb"/runtimes/[^/?#]+/ws")
+_NAME = re.compile(rb"[a-z0-9_-]+")
 _VISIBLE = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _IN_QUERY = (headers.SESSION_ID, headers.USER_ID)
 _ONCE = (b"host", b"authorization", b"x-amz-date", b"x-amz-security-token", headers.SESSION_ID, headers.USER_ID)
@@ -89,15 +90,8 @@ class Handshake:
         self.error = self.reason = ""
 
     def check_head(self) -> None:
-        """Refuse a head that is too large, or says twice what must be said once."""
-        request = self.received
-        size = len(request.raw_path) + len(request.raw_query)
-        size += sum(len(name) + len(value) + 4 for name, value in request.headers)
-        if size > MAX_HEAD or len(request.headers) > MAX_HEADERS:
-            raise ValidationFailed("The head of the request is too large.", kind="CannotParse")
-        for name in _ONCE:
-            if request.count(name) > 1:
-                raise ValidationFailed(f"The header {name.decode()} stands more than once.", kind="CannotParse")
+        """Refuse a head that this gateway would not answer."""
+        check_head(self.received, _ONCE)
 
     async def left(self) -> None:
         """Return when the caller has gone. It may not say anything before it was let in."""
@@ -302,9 +296,10 @@ def _named_headers(pairs: Iterable[tuple[bytes, bytes]]) -> Iterable[tuple[bytes
     for spelt, value in pairs:
         name = spelt.lower()
         if name in _IN_QUERY or name.startswith(headers.CUSTOM_PREFIX):
-            if len(value) > headers.MAX_VALUE or not _VISIBLE.fullmatch(value):
+            if not _NAME.fullmatch(name) or len(value) > headers.MAX_VALUE or not _VISIBLE.fullmatch(value):
                 raise ValidationFailed(
-                    f"A parameter that is a header holds 1 to {headers.MAX_VALUE} visible ASCII characters.",
+                    "A parameter that is a header has a name of letters, digits, - and _, and holds 1 to "
+                    f"{headers.MAX_VALUE} visible ASCII characters.",
                     kind="CannotParse",
                 )
             yield name, value

@@ -81,6 +81,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             SignatureScope(state.realm.region, SIGNING_NAME),
             clock=clock,
             max_skew=timedelta(seconds=settings.signature_max_skew),
+            hosts=frozenset(settings.signed_hosts),
         )
         resource_policies = ResourcePolicies(state.records, state.realm, clock=clock)
         authorization = Authorization(resource_policies, region=state.realm.region)
@@ -180,7 +181,13 @@ def _agents(
     )
     timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
     sessions = Sessions(parts.ephemeral, realm.account, clock=parts.clock, binding=settings.session_binding == "user")
-    placement = Placement(routes, sessions, addresses, longest_stream=settings.agent_stream_timeout)
+    placement = Placement(
+        routes,
+        sessions,
+        addresses,
+        longest_call=settings.agent_sync_timeout,
+        longest_stream=settings.agent_stream_timeout,
+    )
     forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
     discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
     return Invocations(routes, callers, placement, forwarding, parts.audit), discovery

@@ -60,6 +60,7 @@ async def open_security_tokens(
         Scope(state.realm.region, _SIGNING_NAME),
         clock=clock,
         max_skew=timedelta(seconds=settings.signature_max_skew),
+        hosts=frozenset(settings.signed_hosts),
     )
     admission = Admission(signatures, authorization, parts.audit, clock=clock)
     return SecurityTokenDoor(tokens, web_identity, admission, elsewhere=elsewhere)

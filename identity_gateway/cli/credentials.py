@@ -12,6 +12,9 @@ from identity_gateway.cli.opened import fail
 
 _AWS_SECONDS = 60
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_ASKING = "_IDENTITY_GATEWAY_ASKS_FOR_AWS_CREDENTIALS"
+"""Set while AWS credentials of this machine are looked for: a profile may name this very command as their source."""
+
 _TOKEN_FILE = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - the name of a variable
 
 
@@ -23,6 +26,9 @@ def credentials(
         Path | None, typer.Option(help=f"File with a JWT that the role trusts; also from {_TOKEN_FILE}.")
     ] = None,
     aws: Annotated[bool, typer.Option("--aws", help="Prove the AWS identity of this machine instead.")] = False,
+    aws_profile: Annotated[
+        str | None, typer.Option(help="Profile with those AWS credentials; the usual places if not given.")
+    ] = None,
     aws_region: Annotated[str, typer.Option(help="Region of AWS STS that is to vouch.")] = "us-east-1",
     duration: Annotated[int | None, typer.Option(min=900, max=43200, help="Seconds that they shall live.")] = None,
 ) -> None:
@@ -37,7 +43,7 @@ def credentials(
     asked: dict[str, Any] = {"RoleArn": role, "RoleSessionName": session}
     asked |= {"DurationSeconds": duration} if duration is not None else {}
     if aws:
-        proof = {"CallerIdentityToken": presigned(url, aws_region)}
+        proof = {"CallerIdentityToken": presigned(url, aws_region, aws_profile)}
         given = _call(url, "identity-gateway-sts", "AssumeRoleWithCallerIdentity", asked | proof)
     else:
         proof = {"WebIdentityToken": _token(token_file)}
@@ -46,16 +52,26 @@ def credentials(
     print(json.dumps({"Version": 1, **shown, "Expiration": shown["Expiration"].strftime("%Y-%m-%dT%H:%M:%SZ")}))
 
 
-def presigned(server: str, region: str) -> str:
+def presigned(server: str, region: str, profile: str | None = None) -> str:
     """Return a presigned GetCallerIdentity of the AWS credentials of this machine, bound to the gateway at `server`."""
+    if _ASKING in os.environ:  # without an end, one process would start the next
+        fail("the AWS credentials of this machine come from this very command; name others with --aws-profile")
     import botocore.session  # noqa: PLC0415 - slow to import, and not needed for --help
     from botocore.auth import SigV4QueryAuth  # noqa: PLC0415
     from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
     from identity_gateway.protocol.caller_identity import BINDING_HEADER  # noqa: PLC0415
 
-    found = botocore.session.get_session().get_credentials()
-    if found is None:
+    os.environ[_ASKING] = "1"
+    try:
+        found = botocore.session.Session(profile=profile).get_credentials()
+        frozen = found.get_frozen_credentials() if found is not None else None
+    except BotoCoreError as error:  # it may repeat what another program said, or half of a secret
+        fail(f"the AWS credentials of this machine cannot be had: {error.__class__.__name__}")
+    finally:
+        del os.environ[_ASKING]
+    if frozen is None:
         fail("this machine has no AWS credentials")
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     request = AWSRequest(
@@ -63,7 +79,7 @@ def presigned(server: str, region: str) -> str:
         f"https://sts.{region}.{domain}/?Action=GetCallerIdentity&Version=2011-06-15",
         headers={BINDING_HEADER: server.rstrip("/")},
     )
-    SigV4QueryAuth(found.get_frozen_credentials(), "sts", region, expires=_AWS_SECONDS).add_auth(request)
+    SigV4QueryAuth(frozen, "sts", region, expires=_AWS_SECONDS).add_auth(request)
     return str(request.url)
 
 

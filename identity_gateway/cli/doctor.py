@@ -84,6 +84,7 @@ def _print(found: dict[str, Any]) -> None:
     print(f"issuer    {found['issuer']} ({found['provider']})")
     for check in found["checks"]:
         print(f"{'passed' if check['passed'] else 'FAILED':<9} {check['name']:<20} {check['why']}")
+    print("Not looked at: policies at the runtime, and a workload that the authorizer asks for.")
     print("The token would be let in." if found["accepted"] else "The token would be refused.")
 
 

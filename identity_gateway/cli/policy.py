@@ -175,12 +175,14 @@ async def _ruled_by_state(state: Any, asked: _Simulation) -> Any:
     from identity_gateway.errors import NotFound  # noqa: PLC0415
     from identity_gateway.model import IamPrincipal  # noqa: PLC0415
     from identity_gateway.resource_policies import ResourcePolicies  # noqa: PLC0415
-    from identity_gateway.roles import Roles  # noqa: PLC0415
+    from identity_gateway.roles import Roles, role_id  # noqa: PLC0415
 
     account, narrowed = state.realm.account, _session_policies(asked)
     if asked.role is not None:
         role = await Roles(state.records, state.realm, state.identity_providers, clock=time.time).get(asked.role)
-        caller = IamPrincipal(account, "IGTKSIMULATED", role.name, False, role.policy, "simulated", narrowed)
+        caller = IamPrincipal(
+            account, "IGTKSIMULATED", role.name, False, role.policy, "simulated", narrowed, role_id=role_id(role)
+        )
     else:
         keys = [key for key in await state.access_keys.list() if asked.access_key in {key.id, key.name}]
         if not keys:

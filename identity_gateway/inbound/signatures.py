@@ -1,17 +1,26 @@
 """Requests that are signed with keys of the gateway's own, long-term or temporary (AWS Signature Version 4)."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from identity_gateway.access_keys import AccessKeys
-from identity_gateway.errors import ExpiredCredentials, MissingAuthentication, Unauthenticated, UselessCredentials
+from identity_gateway.errors import (
+    ExpiredCredentials,
+    InvalidSignature,
+    MissingAuthentication,
+    Unauthenticated,
+    UselessCredentials,
+)
 from identity_gateway.inbound.scheme import Scheme, scheme_of
 from identity_gateway.model import AccessKey, IamPrincipal, Secret
 from identity_gateway.protocol import sigv4
 from identity_gateway.protocol.request import Request, SignedRequest
-from identity_gateway.roles import Roles
+from identity_gateway.roles import Roles, role_id
 from identity_gateway.temporary_credentials import TemporaryCredentials, TemporaryKey
+
+_PORT = re.compile(r":[0-9]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +32,11 @@ class _Key:
 
 
 class Signatures:
-    """Authenticates requests that are signed for one scope (region and signing name) with keys of the gateway."""
+    """Authenticates requests that are signed for one scope (region and signing name) with keys of the gateway.
+
+    `hosts` are the names, in lower case and without a port, that a request may be signed for; none stands for any: the
+    same key may then be shown a request that its holder meant for another gateway with that key.
+    """
 
     def __init__(
         self,
@@ -34,7 +47,9 @@ class Signatures:
         *,
         clock: Callable[[], float],
         max_skew: timedelta,
+        hosts: frozenset[str] = frozenset(),
     ) -> None:
+        self._hosts = hosts
         self._access_keys = access_keys
         self._temporary = temporary
         self._roles = roles
@@ -49,6 +64,7 @@ class Signatures:
         """
         if scheme_of(request) not in {Scheme.SIGNATURE, Scheme.OTHER}:
             raise MissingAuthentication
+        self._check_host(request)
         return sigv4.parse(request, scope=self._scope, now=self._now(), max_skew=self._max_skew)
 
     def present_query(self, request: Request) -> sigv4.PresentedSignature:
@@ -57,7 +73,16 @@ class Signatures:
         Whether there is one to read, `sigv4.is_presigned` says. Raises ValidationFailed or Unauthenticated, also when
         an Authorization header stands beside it. Verify what it returns by `verify`, with `EMPTY_SHA256`.
         """
+        self._check_host(request)
         return sigv4.parse_query(request, scope=self._scope, now=self._now(), max_skew=self._max_skew)
+
+    def _check_host(self, request: Request) -> None:
+        """Refuse a Host that is no name of this gateway. That it is signed, and once there, is checked elsewhere."""
+        if not self._hosts:
+            return
+        named = (request.header(b"host") or b"").decode("latin-1").lower()
+        if _PORT.sub("", named) not in self._hosts:
+            raise InvalidSignature(reason="the Host is none of SIGNED_HOSTS")
 
     async def refuse_stranger(self, presented: sigv4.PresentedSignature, digest: Callable[[], Awaitable[str]]) -> None:
         """Refuse a key that proves nobody, after the same reading as a bad signature, but without keeping the body.
@@ -115,6 +140,8 @@ class Signatures:
             session=key.session,
             session_policies=key.session_policies,
             expires_at=key.expires_at,
+            role_id=role_id(role),
+            web_identity=None if key.source.startswith("arn:") else key.source,
         )
 
     def _now(self) -> datetime:

@@ -123,13 +123,14 @@ class Forwarding:
 
         A server without sessions gets no name; the caller of a call gets one, as at AWS, which may be shown again.
         """
-        named = next((value for name, value in response.headers if name == headers.MCP_SESSION_ID), None)
-        if "mcpSessionId" in call.asked:
-            if response.status == 404 or (call.method == b"DELETE" and 200 <= response.status < 300):
-                await self._placement.forget(route, placed)
-        elif named is not None:
-            await self._placement.named(route, proven, named.decode("latin-1"), origin)
-        elif call.method == b"POST" and 200 <= response.status < 300:
+        known = call.asked.get("mcpSessionId")
+        said = next((value for name, value in response.headers if name == headers.MCP_SESSION_ID), None)
+        named = None if said is None else said.decode("utf-8", "replace")  # as callers are read
+        if known is not None and (response.status == 404 or (call.method == b"DELETE" and response.status < 300)):
+            await self._placement.forget(route, placed)
+        if named is not None and named != known:
+            await self._placement.named(route, proven, named, origin)
+        elif named is None and known is None and call.method == b"POST" and response.status < 300:
             return [(headers.MCP_SESSION_ID, str(uuid.uuid4()).encode())]
         return []
 

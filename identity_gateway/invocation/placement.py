@@ -23,22 +23,38 @@ _MCP = "MCP"
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a call goes. `origins` are the addresses to try, in this order; `session` is None where none is kept."""
+    """Where a call goes. `origins` are the addresses to try, in this order; `session` is None where none is kept.
+
+    `beside` is the session that a caller of an MCP server names besides that of the server.
+    """
 
     session_id: str
     version: int
     configuration: RuntimeConfiguration
     origins: Sequence[Origin]
     session: Session | None
+    beside: Session | None = None
 
 
 class Placement:
-    """Finds the place of each call, and keeps the sessions at theirs. `longest_stream` is in seconds."""
+    """Finds the place of each call, and keeps the sessions at theirs.
 
-    def __init__(self, routes: Routes, sessions: Sessions, addresses: Addresses, *, longest_stream: float) -> None:
+    An agent may take `longest_call` seconds until it answers, and a stream may last for `longest_stream`.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        sessions: Sessions,
+        addresses: Addresses,
+        *,
+        longest_call: float,
+        longest_stream: float,
+    ) -> None:
         self._routes = routes
         self._sessions = sessions
         self._addresses = addresses
+        self._longest_call = longest_call
         self._longest_stream = longest_stream
 
     async def enter(self, call: Call, route: Route, proven: Proven) -> Placed:
@@ -53,21 +69,35 @@ class Placement:
         name = _name(call, route, session_id)
         origins = self._in_order(route.configuration, name, None)
         alone = Placed(session_id, route.version, route.configuration, origins, None)
-        if call.door is Door.CARD or (_is_mcp(route) and not named and not mcp):
+        if not mcp and not named and (call.door is Door.CARD or _is_mcp(route)):
             return alone
         try:
-            session = await self._sessions.find(route, name, proven.holder) if named or mcp else None
-            if session is None:
-                session = await self._sessions.open(route, name, proven.holder, str(origins[0]))
-            if call.door is Door.STREAM:
-                await self._sessions.keep(route, session, address=session.address, lasting=self._longest_stream)
+            if call.door is Door.CARD:  # begins no session, but is told the name of one
+                await self._sessions.find(route, name, proven.holder)
+                return alone
+            # Kept before it begins: while it lasts, nobody else may take its session for one that has ended.
+            lasting = self._longest_stream if call.door is Door.STREAM else self._longest_call
+            beside = (
+                await self._session(route, _named(session_id), proven, origins[0], lasting) if mcp and named else None
+            )
+            fresh = not named and not mcp
+            session = await self._session(route, name, proven, origins[0], lasting, fresh=fresh)
         except Unavailable:
             if not self._sessions.binding:
                 return alone
             if mcp:
                 raise
             return replace(alone, session_id=str(uuid.uuid4()))
-        return await self._in_session(route, replace(alone, session=session), session, name)
+        return await self._in_session(route, replace(alone, session=session, beside=beside), session, name)
+
+    async def _session(
+        self, route: Route, name: str, proven: Proven, origin: Origin, lasting: float, *, fresh: bool = False
+    ) -> Session:
+        """Return the session of this name, which begins if it is not there, for a call of so many seconds."""
+        found = None if fresh else await self._sessions.find(route, name, proven.holder)
+        if found is None:
+            return await self._sessions.open(route, name, proven.holder, str(origin), lasting=lasting)
+        return await self._sessions.keep(route, found, address=found.address, lasting=lasting)
 
     async def _in_session(self, route: Route, placed: Placed, session: Session, name: str) -> Placed:
         if session.version != route.version:
@@ -82,9 +112,10 @@ class Placement:
     async def used(self, route: Route, placed: Placed, origin: Origin, *, lasting: float = 0.0) -> None:
         """Note that an agent took the call at this address, and may take `lasting` seconds for it."""
         self._addresses.answered(origin)
-        if placed.session is not None:
-            with suppress(Unavailable):
-                await self._sessions.keep(route, placed.session, address=str(origin), lasting=lasting)
+        for session in (placed.session, placed.beside):
+            if session is not None:
+                with suppress(Unavailable):
+                    await self._sessions.keep(route, session, address=str(origin), lasting=lasting)
 
     def failed(self, origin: Origin) -> None:
         """Note that nobody took a connection at this address."""
@@ -112,9 +143,9 @@ class Placement:
         """Return the session that the call would end. Raises AccessDenied, NotFound, Unavailable.
 
         Who signs and may end sessions of the runtime may end those of every user, whom no signature of theirs names;
-        the bearer of a token ends their own.
+        who came with a token of their own, or with credentials for one, ends their own.
         """
-        holder = proven.holder if proven.signer is None else None
+        holder = proven.holder if proven.signer is None or proven.signer.web_identity is not None else None
         session = await self._sessions.find(route, _name(call, route, call.asked["runtimeSessionId"]), holder)
         if session is None:
             raise NotFound("There is no such session.")
@@ -135,4 +166,8 @@ def _is_mcp(route: Route) -> bool:
 
 def _name(call: Call, route: Route, session_id: str) -> str:
     mcp_session_id = call.asked.get("mcpSessionId") if _is_mcp(route) else None
-    return f"mcp:{mcp_session_id}" if mcp_session_id else f"runtime:{session_id}"
+    return f"mcp:{mcp_session_id}" if mcp_session_id else _named(session_id)
+
+
+def _named(session_id: str) -> str:
+    return f"runtime:{session_id}"

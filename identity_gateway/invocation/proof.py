@@ -84,14 +84,16 @@ class Proven:
     expires_at: float | None = None
     actors: tuple[str, ...] = ()
     claims: Context = field(default_factory=dict)
-    names_user: bool = False  # the caller says who the user is; nobody proved it
 
     @property
     def holder(self) -> str:
         """Whose session a call is in: the user's, or the caller's own where there is none."""
         if self.user is not None:
             return f"user:{user_text(self.user)}"
-        return f"principal:{self.signer.names[-1] if self.signer else self.principal}"
+        if self.signer is None:
+            return f"principal:{self.principal}"
+        person = self.signer.web_identity  # people may share a role, each with credentials for their own token
+        return f"principal:{self.signer.names[-1]}" + (f" {person}" if person is not None else "")
 
 
 class Callers:
@@ -149,7 +151,8 @@ class Callers:
 
         An agent shows its own workload access token, which this gateway sealed; a signature must cover it, or be absent
         because a bearer token stands in its place. The user of that token is the user of this call, unless the bearer's
-        own token names one. Raises AccessDenied when the authorizer does not let this agent in.
+        own token names one, or the door has none. Whether a signer may bring a user, `permit` says. Raises AccessDenied
+        when the authorizer does not let this agent in.
         """
         if call.request.count(headers.IDENTITY_WAT) > 1:
             raise ValidationFailed("The workload access token stands more than once.", kind="CannotParse")
@@ -174,7 +177,9 @@ class Callers:
                 "The request names another user than the workload access token of the calling agent.",
                 reason="runtimeUserId differs from the user of the calling agent's token",
             )
-        return replace(proven, actors=actors, user=access.user, inbound_token=access.inbound_token, names_user=False)
+        if call.door.for_user is None:
+            return replace(proven, actors=actors)
+        return replace(proven, actors=actors, user=access.user, inbound_token=access.inbound_token)
 
     def _lets_in(self, allowed: jwt.AllowedWorkloads, access: WorkloadAccess | None) -> bool:
         if access is None:
@@ -188,11 +193,14 @@ class Callers:
         """Return why the caller may enter by the door of this call, or raise AccessDenied."""
         resources = (route.arn, route.endpoint_arn) if route else (self._realm.runtime_arn("*"),)
         extra = {**proven.claims, **_authorizer_context(route)}
-        if proven.names_user:
-            extra[_USER_ID] = (call.asked["runtimeUserId"],)
+        brought = None if proven.signer is None else proven.user  # nobody proved that user to this runtime
+        if brought is not None:
+            extra[_USER_ID] = (_user_id(brought),)
         agent = call.request.header(b"user-agent")
         context = request_context(call.source, self._clock(), call.secure, agent, extra)
-        if proven.names_user and call.door.for_user is not None:
+        # An agent's token is no leave to act for its user elsewhere: whoever may mint one for an agent of their own, or
+        # run an agent that others call, would be anybody at every agent that they may call.
+        if brought is not None and call.door.for_user is not None:
             await self._authorization.permit(proven.signer, Asked(call.door.for_user, resources, context))
         return await self._authorization.permit(proven.signer, Asked(call.door.value, resources, context))
 
@@ -238,7 +246,6 @@ class Callers:
                 body=body,
                 length=body.length,
                 expires_at=principal.expires_at,
-                names_user=user_id is not None,
             )
         except BaseException:
             body.close()
@@ -267,7 +274,6 @@ class Callers:
             body=call.body,
             length=0,
             expires_at=principal.expires_at,
-            names_user=user_id is not None,
         )
 
     async def _received(self, call: Call, presented: PresentedSignature, *, small: bool) -> SpooledBody:
@@ -280,6 +286,11 @@ class Callers:
                 return await self._spool.receive(call.body, max_bytes=MAX_BODY)
         except TimeoutError:
             raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
+
+
+def _user_id(user: User) -> str:
+    """Return a user as policies compare it: the name that was given, or issuer and subject of the JWT behind it."""
+    return user.id if isinstance(user, NamedUser) else f"{user.issuer}#{user.subject}"
 
 
 def _authorizer_context(route: Route | None) -> dict[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.forwarding import Answer, Forwarding, Opened
 from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Callers, Proven
-from identity_gateway.model import Document, NamedUser
+from identity_gateway.model import Document, NamedUser, user_words
 from identity_gateway.runtimes import Route, Routes
 from identity_gateway.sessions import Session
 from identity_gateway.spool import SpooledBody
@@ -126,6 +126,8 @@ class Invocations:
             details["version"] = version or route.version
         if proven is not None and isinstance(proven.user, NamedUser):
             details["userId"] = proven.user.id
+        elif proven is not None and proven.signer is not None and proven.user is not None:
+            details["user"] = user_words(proven.user)  # of an agent's token; a bearer's own is the principal
         if proven is not None and proven.actors:
             details["actors"] = list(proven.actors)
         principal = proven.principal if proven else UNKNOWN

@@ -72,8 +72,9 @@ class WorkloadAccess:
 class IamPrincipal:
     """A caller that signed with an access key of the gateway, or with temporary credentials of a role.
 
-    For a role, `name` is that of the role and `session` that of the session; `session_policies` narrow what the role's
-    own policy allows. `expires_at` is seconds since the epoch.
+    For a role, `name` is that of the role, `role_id` what no namesake of it has, and `session` the name of the session;
+    `session_policies` narrow what the role's own policy allows. The name of a session anybody may choose: who was given
+    its credentials for a JWT, `web_identity` says, by issuer and subject. `expires_at` is seconds since the epoch.
     """
 
     account: str
@@ -84,6 +85,18 @@ class IamPrincipal:
     session: str | None = None
     session_policies: tuple[Document, ...] = field(default=(), repr=False)
     expires_at: float | None = None
+    role_id: str | None = None
+    web_identity: str | None = None
+
+    @property
+    def user_id(self) -> str | None:
+        """What policies call `aws:userid`: the id of the key; of a session the role's id, a colon, and its name.
+
+        None for a session whose role has no id: one that is only supposed.
+        """
+        if self.session is None:
+            return self.access_key_id
+        return None if self.role_id is None else f"{self.role_id}:{self.session}"
 
     @property
     def arn(self) -> str:

@@ -170,6 +170,8 @@ class BoundedProtocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version == "1.0" and b"transfer-encoding" in names:
             raise ValueError("the framing is faulty (RFC 9112 §6.1)")
+        if [value.lower() for name, value in self.headers if name == b"transfer-encoding"] not in ([], [b"chunked"]):
+            raise ValueError("a coding beside chunked, which nobody would decode (RFC 9112 §6.1)")
         if version != "1.0" and (version != "1.1" or names.count(b"host") != 1):
             raise ValueError("not HTTP/1.1, or not exactly one Host (RFC 9112 §3.2)")
         if self.parser.should_upgrade() and any(name in _FRAMING and value != b"0" for name, value in self.headers):

@@ -5,6 +5,7 @@ How long a stream may last or be silent is not decided here.
 """
 
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from uvicorn.config import Config
@@ -12,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import Protocol
 from websockets.server import ServerProtocol
 
@@ -34,6 +35,19 @@ _quiet = logging.getLogger("identity_gateway.web_sockets")
 _quiet.setLevel(logging.CRITICAL)  # the libraries would log targets, heads and frames, which hold credentials
 
 
+class _Handshakes(ServerProtocol):
+    """The library's protocol, without what its refusals quote: a token may stand among the sub-protocols."""
+
+    def accept(self, request: Request) -> Response:
+        """Return the answer to a handshake."""
+        response = super().accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            response.body = b"This is not the handshake of a WebSocket (RFC 6455).\n"
+            del response.headers["Content-Length"]
+            response.headers["Content-Length"] = str(len(response.body))
+        return response
+
+
 class BoundedWebSocket(WebSocketsSansIOProtocol):
     """One WebSocket of a caller, from its handshake on."""
 
@@ -46,7 +60,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
         super().__init__(config, server_state, app_state)
         self.logger = _quiet
-        self.conn = ServerProtocol(max_size=MAX_MESSAGE, logger=_quiet)
+        self.conn = _Handshakes(max_size=MAX_MESSAGE, logger=_quiet)
 
     def shake_hands(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Begin with a head that was read and checked: it is not read a second time, perhaps in another way."""
@@ -122,10 +136,15 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().keepalive_timeout()
 
     def shutdown(self) -> None:
-        """End the stream because the gateway ends."""
-        if self.handshake_complete and not self.close_sent and not self.disconnected:
+        """End the stream because the gateway ends. Whoever answers is not waited for any longer."""
+        if self.transport.is_closing():  # the caller ended it, and has not taken everything yet
+            self.stop_keepalive()
+        elif self.handshake_complete and not self.close_sent:
+            self.stop_keepalive()
             self._end(1001, "the gateway is stopping")
-        super().shutdown()
+            self._deaf = False  # for the answer
+        else:
+            super().shutdown()
 
     def _end(self, code: int, reason: str) -> None:
         self.conn.events.clear()

@@ -28,6 +28,9 @@ MAX_MESSAGE = 1 << 20
 _QUEUE = 4
 """Messages of an agent that wait for its caller before the agent is made to wait."""
 
+_MAX_UNREAD = 1 << 20
+"""Bytes that may wait for an agent to read them. Messages wait before they are so many, answers to pings do not."""
+
 _KEEP_ALIVE = 30.0
 _CLOSE_PATIENCE = 3.0
 _VISIBLE = re.compile(rb"[\x20-\x7e\x80-\xff\t]*")
@@ -53,7 +56,10 @@ class AgentSocket(ClientConnection):
     last_frame = 0.0
 
     def process_event(self, event: Event) -> None:
-        """Note that the agent is alive, then go on."""
+        """Note that the agent is alive, then go on, unless it asks for answers that it does not read."""
+        if self.transport.get_write_buffer_size() > _MAX_UNREAD:
+            self.transport.abort()
+            return
         answers = isinstance(event, Frame) and event.opcode is Opcode.PONG and bytes(event.data) in self.pending_pings
         if not answers:
             self.last_frame = self.loop.time()

@@ -7,13 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import utils
 
 from identity_gateway.errors import InsufficientScope, InvalidToken
 from identity_gateway.protocol import jwt
 from identity_gateway.protocol.jwt import JwtPolicy, KeySet, Refusal, SignedClaims
 from tests.fakes.issuer import SigningKey, b64, rsa_private
+from tests.security.attacked_doors import public_renderings
 
 NOW = 1_800_000_000.0
 ISSUER = "https://login.example.com/tenant"
@@ -68,29 +68,7 @@ def test_a_token_without_a_signature() -> None:
     assert refusal_of(EC.token(CLAIMS).rpartition(".")[0] + ".") == Refusal.NOT_COMPACT
 
 
-def public_renderings() -> dict[str, bytes]:
-    """Return the ways in which a public key has been taken for a shared secret."""
-    public = rsa_private().public_key()
-    form = serialization.PublicFormat
-    pem = public.public_bytes(serialization.Encoding.PEM, form.SubjectPublicKeyInfo)
-    pkcs1 = public.public_bytes(serialization.Encoding.PEM, form.PKCS1)
-    return {
-        "PEM": pem,
-        "PEM without final newline": pem.rstrip(),
-        "PEM with CRLF": pem.replace(b"\n", b"\r\n"),
-        "PEM body": b"".join(pem.splitlines()[1:-1]),
-        "PKCS 1": pkcs1,
-        "DER": public.public_bytes(serialization.Encoding.DER, form.SubjectPublicKeyInfo),
-        "SSH": public.public_bytes(serialization.Encoding.OpenSSH, form.OpenSSH),
-        "JWK": json.dumps(RSA.jwk()).encode(),
-        "JWK Set": json.dumps({"keys": [RSA.jwk()]}).encode(),
-        "modulus text": RSA.jwk()["n"].encode(),
-        "modulus bytes": base64.urlsafe_b64decode(RSA.jwk()["n"] + "=="),
-        "empty": b"",
-    }
-
-
-@pytest.mark.parametrize("secret", public_renderings().values(), ids=public_renderings())
+@pytest.mark.parametrize("secret", public_renderings(RSA).values(), ids=public_renderings(RSA))
 @pytest.mark.parametrize("alg", ["HS256", "HS512"])
 def test_a_public_key_used_as_a_shared_secret(secret: bytes, alg: str) -> None:
     signed = unsigned({"alg": alg, "kid": "rsa"}).rpartition(".")[0]

@@ -71,6 +71,18 @@ async def test_a_web_identity_that_checks_nothing_is_refused(roles: Roles, autho
     assert all(name.startswith("trust") for name in await faults(roles, trust={"webIdentity": authorizer}))
 
 
+WORKLOADS = {"allowedWorkloadConfiguration": {"workloadIdentities": ["trusted-agent"]}}
+
+
+async def test_a_role_cannot_ask_for_a_workload_that_nobody_shows_at_an_exchange(roles: Roles):
+    found = await faults(roles, trust={"webIdentity": WEB | WORKLOADS})
+    assert found == ["trust.webIdentity.allowedWorkloadConfiguration"]
+
+
+def test_a_role_that_was_kept_with_such_a_rule_lets_no_token_in():
+    assert web_identity_of(trusting(webIdentity=WEB | WORKLOADS)) is None
+
+
 @pytest.mark.parametrize("seconds", [0, -1, 899, 43_201])
 async def test_a_role_does_not_let_its_credentials_live_for_any_time(roles: Roles, seconds: int):
     assert await faults(roles, max_session_seconds=seconds) == ["maxSessionSeconds"]

@@ -18,6 +18,7 @@ CONFIGURATION = RuntimeConfiguration(
     authorizer=None, allowlist=frozenset(), idle=100.0, longest=1000.0,
 )  # fmt: skip
 ROUTE = Route(Name("hello-AbCdEf1234", "DEFAULT"), "arn", "endpoint-arn", 3, "hello-AbCdEf1234", CONFIGURATION)
+LIVE = replace(ROUTE, name=Name("hello-AbCdEf1234", "live"), version=7)
 
 
 @pytest.fixture
@@ -58,17 +59,26 @@ async def test_a_session_that_is_not_bound_is_anybodys(store: InMemoryEphemeral,
     assert await unbound.find(ROUTE, ID, "user:eve") is not None
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        replace(ROUTE, name=Name("other-AbCdEf1234", "DEFAULT")),
-        replace(ROUTE, name=Name("hello-AbCdEf1234", "live")),
-    ],
-    ids=["another runtime", "another endpoint"],
-)
-async def test_one_id_at_two_agents_is_two_sessions(sessions: Sessions, other: Route):
+async def test_one_id_at_two_runtimes_is_two_sessions(sessions: Sessions):
     await begun(sessions)
-    assert await sessions.find(other, ID, "user:eve") is None
+    assert await sessions.find(replace(ROUTE, name=Name("other-AbCdEf1234", "DEFAULT")), ID, "user:eve") is None
+
+
+async def test_a_session_of_somebody_else_is_refused_at_every_endpoint_of_the_runtime(sessions: Sessions):
+    await begun(sessions)
+    with pytest.raises(AccessDenied):
+        await sessions.find(LIVE, ID, "user:eve")
+
+
+async def test_a_session_keeps_its_version_at_its_own_endpoint_alone(sessions: Sessions):
+    await begun(sessions)
+    found = [await sessions.find(route, ID, "user:ada") for route in (LIVE, replace(ROUTE, version=9))]
+    assert [(each.endpoint, each.version) for each in found if each] == [("live", 7), ("DEFAULT", 3)]
+
+
+async def test_who_may_see_every_session_of_an_endpoint_sees_none_of_another_endpoint(sessions: Sessions):
+    await begun(sessions)
+    assert (await sessions.find(LIVE, ID, None), (await sessions.find(ROUTE, ID, None)) is None) == (None, False)
 
 
 async def test_a_session_of_another_account_is_not_there(store: InMemoryEphemeral, sessions: Sessions, clock: Clock):

@@ -92,6 +92,7 @@ REFUSED = {
     "MASTER_KEY": SECRET,
     "ROOT_ACCESS_KEY_ID": "no blanks",
     "SIGNATURE_MAX_SKEW": "901",
+    "SIGNED_HOSTS": "agents.example.com:8080",
     "EGRESS_ALLOW": "10.0.0.0/33",
     "AGENT_MAX_CONNECTIONS": "-7",
     "AGENT_CONNECT_TIMEOUT": "-5.5",
@@ -312,6 +313,19 @@ def test_the_configuration_file_gives_every_kind_of_value(toml):
 def test_egress_networks_are_separated_by_commas(given, text: str, networks: list[str]):
     given(EGRESS_ALLOW=text)
     assert load().egress_allow == tuple(map(ip_network, networks))
+
+
+@pytest.mark.parametrize(
+    ("text", "hosts"),
+    [
+        ("Agents.Example.com", ("agents.example.com",)),
+        ("a.test, [::1] ,127.0.0.1", ("a.test", "[::1]", "127.0.0.1")),
+        ("", ()),
+    ],
+)
+def test_signed_hosts_are_separated_by_commas(given, text: str, hosts: tuple[str, ...]):
+    given(SIGNED_HOSTS=text)
+    assert load().signed_hosts == hosts
 
 
 @pytest.mark.parametrize(

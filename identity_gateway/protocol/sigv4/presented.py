@@ -94,7 +94,7 @@ def _parameters(authorization: str) -> dict[str, str]:
         if not equals or name not in _PARAMETERS:
             raise IncompleteSignature(
                 f"The Authorization header may hold {', '.join(_PARAMETERS)} and nothing else, separated by commas.",
-                reason=f"unknown part in the Authorization header: {name[:64]!r}",
+                reason=f"unknown part in the Authorization header: {name[:16]!r}",
             )
         if name in found:
             raise IncompleteSignature(f"The Authorization header holds {name} more than once.")
