@@ -112,8 +112,7 @@ class AccessKeys:
         """Return the key and its secret, or None if there is no such key. Does not check that it may still be used."""
         if self._given_root is not None and secrets.compare_digest(key_id, self._given_root[0].id):
             return self._given_root
-        async with self._records.read() as transaction:
-            record = await transaction.get(AccessKey, account=self._account, id=key_id)
+        record = await self._records.current(AccessKey, account=self._account, id=key_id)
         if record is None or (self._given_root is not None and record.name == ROOT):
             return None  # a root key from the settings replaces the one that was made at the first start
         return record, self._unseal(record)

@@ -15,9 +15,10 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from identity_gateway import telemetry
-from identity_gateway.errors import Unavailable
+from identity_gateway.errors import Unavailable, ValidationFailed
 from identity_gateway.model import AuditRecord, Document
 from identity_gateway.records import Records
+from identity_gateway.records.tables import stored
 
 _log = structlog.get_logger()
 
@@ -97,7 +98,7 @@ class Audit:
         self._retention = retention
         self._strangers = _Strangers(clock)
         self._summing: asyncio.TimerHandle | None = None
-        self._waiting: list[tuple[AuditRecord, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[object, ...], asyncio.Future[None]]] = []
         self._committer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -119,8 +120,12 @@ class Audit:
         await self._enqueued(decided)
 
     def _enqueued(self, decided: Decided) -> asyncio.Future[None]:
+        try:
+            row = stored(self._made(decided))
+        except ValidationFailed:
+            raise Unavailable(reason="audit: text that the database does not keep") from None
         committed = asyncio.get_running_loop().create_future()
-        self._waiting.append((self._made(decided), committed))
+        self._waiting.append((row, committed))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit())
         return committed
@@ -173,8 +178,7 @@ class Audit:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
             fault: Unavailable | None = None
             try:
-                async with self._records.write() as transaction:
-                    await transaction.create(*(record for record, _ in batch))
+                await self._records.append(AuditRecord, [row for row, _ in batch])
                 telemetry.AUDIT_BATCH.observe(len(batch))
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 _log.error("audit records could not be committed", count=len(batch), fault=error.__class__.__name__)

@@ -4,8 +4,6 @@ Puts, shows and removes them, and tells `authorization` which stand where. Does 
 """
 
 import json
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,29 +16,17 @@ from identity_gateway.protocol.policy import Kind, Policy
 from identity_gateway.records import Records, Transaction
 from identity_gateway.records.races import settled
 
-FRESH = 1.0
-"""Seconds for which a policy that was read is used: so long may a change in another process take to be heard of."""
-
 _REMEMBERED = 4096
 
 
 class ResourcePolicies:
     """The policies of one account's runtimes and endpoints."""
 
-    def __init__(
-        self,
-        records: Records,
-        realm: Realm,
-        *,
-        clock: Callable[[], float],
-        steady: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, records: Records, realm: Realm, *, clock: Callable[[], float]) -> None:
         self._records = records
         self._realm = realm
         self._clock = clock
-        self._steady = steady
-        self._known: OrderedDict[str, tuple[float, Policy | None]] = OrderedDict()
-        self._changes = 0
+        self._known: dict[str, tuple[ResourcePolicy, Policy]] = {}
 
     async def put_resource_policy(self, asked: Document) -> Recorded:
         """PutResourcePolicy: replaces what stood there. Each statement must name the resource by its whole ARN."""
@@ -59,7 +45,6 @@ class ResourcePolicies:
             return made
 
         put = await settled(self._records, effect)
-        self._forget(arn)
         return Recorded({"policy": _text(put.document)}, {"policy": put.document}, "policy put")
 
     async def get_resource_policy(self, asked: Document) -> Document:
@@ -76,40 +61,28 @@ class ResourcePolicies:
             await self._resource(transaction, arn)
             if not await transaction.delete(ResourcePolicy, account=self._realm.account, resource=arn):
                 raise NotFound(f"No resource policy stands at {arn}.")
-        self._forget(arn)
         return Recorded({}, {}, "policy removed")
 
     async def standing_at(self, resources: Sequence[str]) -> dict[str, Policy]:
-        """Return the policies of those of the resources that have one. What was read is believed for a second."""
-        prefix = self._realm.arn("runtime/")
-        asked = [arn for arn in resources if arn.startswith(prefix) and "*" not in arn]
-        now, changes = self._steady(), self._changes
-        fresh = {arn: known for arn in asked if (known := self._known.get(arn)) is not None and known[0] > now}
-        standing = {arn: known[1] for arn, known in fresh.items()}
-        if missing := [arn for arn in asked if arn not in fresh]:
-            standing |= await self._read(missing)
-            if changes == self._changes:  # otherwise what was read may be older than the change
-                self._remember({arn: standing[arn] for arn in missing}, now + FRESH)
-        return {arn: found for arn, found in standing.items() if found is not None}
+        """Return the policies of those of the resources that have one, as they are now (`Records.current`)."""
+        prefix, standing = self._realm.arn("runtime/"), {}
+        for arn in resources:
+            if not arn.startswith(prefix) or "*" in arn:
+                continue
+            record = await self._records.current(ResourcePolicy, account=self._realm.account, resource=arn)
+            if record is not None:
+                standing[arn] = self._parsed(record)
+        return standing
 
-    async def _read(self, resources: list[str]) -> dict[str, Policy | None]:
-        async with self._records.read() as transaction:
-            found = {arn: await self._found(transaction, arn) for arn in resources}
-        return {
-            arn: None if record is None else policy.parse(record.document, kind=Kind.RESOURCE)
-            for arn, record in found.items()
-        }
-
-    def _remember(self, read: dict[str, Policy | None], until: float) -> None:
-        for arn, found in read.items():
-            self._known[arn] = (until, found)
-            self._known.move_to_end(arn)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-
-    def _forget(self, arn: str) -> None:
-        self._known.pop(arn, None)
-        self._changes += 1
+    def _parsed(self, record: ResourcePolicy) -> Policy:
+        known = self._known.get(record.resource)
+        if known is not None and known[0] is record:
+            return known[1]
+        parsed = policy.parse(record.document, kind=Kind.RESOURCE)
+        self._known[record.resource] = record, parsed
+        if len(self._known) > _REMEMBERED:
+            del self._known[next(iter(self._known))]
+        return parsed
 
     async def _found(self, transaction: Transaction, arn: str) -> ResourcePolicy | None:
         return await transaction.get(ResourcePolicy, account=self._realm.account, resource=arn)

@@ -77,8 +77,7 @@ class Roles:
 
     async def find(self, name: str) -> Role | None:
         """Return the role as it is now, or None."""
-        async with self._records.read() as transaction:
-            return await transaction.get(Role, account=self._realm.account, name=name)
+        return await self._records.current(Role, account=self._realm.account, name=name)
 
     async def get(self, name: str) -> Role:
         """Return the role as it is now. Raises NotFound: do not tell strangers which."""

@@ -210,8 +210,7 @@ class Workloads:
         return found
 
     async def _found(self, name: str) -> WorkloadIdentity:
-        async with self._records.read() as transaction:
-            found = await transaction.get(WorkloadIdentity, account=self._realm.account, name=name)
+        found = await self._records.current(WorkloadIdentity, account=self._realm.account, name=name)
         if found is None:
             raise _unknown(name)
         return found

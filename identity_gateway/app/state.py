@@ -69,7 +69,7 @@ async def open_state(settings: Settings, *, clock: Clock = time.time) -> AsyncIt
     realm = Realm(settings.account_id, settings.region)
     async with AsyncExitStack() as stack:
         with using("DATABASE_URL"):
-            records = await open_records(url)
+            records = await open_records(url, folder=settings.data_dir)
         stack.push_async_callback(records.close)
         await _check_master_key(records, master_keys, realm.account)
         access_keys = AccessKeys(records, Sealer(master_keys, "access-keys"), realm.account, clock=clock)

@@ -302,8 +302,7 @@ class Outbound:
 
     async def _workload_of(self, access: WorkloadAccess) -> WorkloadIdentity:
         """Return the identity that the token was made for: one that is there still, and not a later namesake."""
-        async with self._records.read() as transaction:
-            found = await transaction.get(WorkloadIdentity, account=self._realm.account, name=access.workload)
+        found = await self._records.current(WorkloadIdentity, account=self._realm.account, name=access.workload)
         if found is None:
             raise AccessDenied("The workload identity of this token no longer exists.", reason="identity deleted")
         if datetime.fromtimestamp(access.issued_at, UTC) < found.created_at - _SKEW:

@@ -7,7 +7,7 @@ migration. Every verb demands the account: a lookup that forgets its tenant does
 This package does not decide anything, and does not seal: secrets arrive sealed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
@@ -77,8 +77,23 @@ class Records(Protocol):
         """Begin a transaction that sees one consistent state. Writing in it is a TypeError."""
         ...
 
+    async def current(self, kind: type[R], /, *, account: str, **key: Any) -> R | None:
+        """Return the record with this whole primary key, or unique value, as it is now, or None; often from memory.
+
+        A change that any process on this machine was told to be made is seen at once; one that was made on another
+        machine within `changes.Changes.longest`. For single records: what must fit together is read in one transaction.
+        """
+        ...
+
     def write(self) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction that commits when the block ends, and rolls back when it raises."""
+        ...
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add records that are never changed, as `tables.stored` writes them; return when all of them are committed.
+
+        Raises Unavailable; then none of them is. Whoever is cancelled meanwhile does not stop the commit.
+        """
         ...
 
     async def ping(self) -> None:

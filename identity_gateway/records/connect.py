@@ -27,7 +27,7 @@ _SQLITE_READERS = 4
 _POSTGRESQL_CONNECTIONS = 10
 _POSTGRESQL_SCHEMES = ("postgresql+asyncpg://", "postgresql://", "postgres://")
 
-_to_json = functools.partial(json.dumps, allow_nan=False, separators=(",", ":"))
+to_json = functools.partial(json.dumps, allow_nan=False, separators=(",", ":"))
 
 
 def open_engines(url: str) -> tuple[AsyncEngine, AsyncEngine]:
@@ -63,6 +63,11 @@ def _postgresql_dsn(url: str) -> str | None:
         if url.startswith(scheme):
             return "postgresql://" + url.removeprefix(scheme)
     return None
+
+
+def sqlite_path(url: str) -> str | None:
+    """Return the file of an SQLite database, None for PostgreSQL. Raises ValueError for any other URL."""
+    return _sqlite_path(url) if _postgresql_dsn(url) is None else None
 
 
 def _sqlite_path(url: str) -> str:
@@ -103,7 +108,7 @@ def _sqlite(
         sa.URL.create("sqlite+aiosqlite", database=path),
         # The driver must not begin transactions by itself: the listener below says which kind.
         connect_args={"timeout": WAIT_SECONDS, "isolation_level": None},
-        json_serializer=_to_json,
+        json_serializer=to_json,
         hide_parameters=True,
         **pool,
     )
@@ -164,7 +169,7 @@ def _postgresql(dsn: str, *, statement_seconds: float, **pool: Any) -> AsyncEngi
     engine = create_async_engine(
         "postgresql+asyncpg://",  # the address and the password stay in the closure above, out of every repr
         async_creator=connect,
-        json_serializer=_to_json,
+        json_serializer=to_json,
         hide_parameters=True,
         **pool,
     )

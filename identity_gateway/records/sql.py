@@ -6,8 +6,11 @@ tables from `records.tables`, the schema from `records.schema`.
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import functools
+import sqlite3
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
@@ -18,6 +21,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from identity_gateway import errors
 from identity_gateway.records import AlreadyExists, Stale, connect, schema
+from identity_gateway.records.append import Appender, PostgresqlAppender, SqliteAppender
+from identity_gateway.records.changes import OWN_LONGEST, SHARED_LONGEST, Changed, Changes
+from identity_gateway.records.current import CurrentRecords, names_of
 from identity_gateway.records.tables import is_comparable, key_of, table_of, values_of
 
 R = TypeVar("R")
@@ -31,6 +37,7 @@ _FAULTS = (
     exc.DisconnectionError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    sqlite3.Error,
     OSError,
     TimeoutError,
 )
@@ -38,16 +45,22 @@ _FAULTS = (
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 
-async def open_records(url: str) -> "SqlRecords":
+async def open_records(url: str, *, folder: Path | None = None) -> "SqlRecords":
     """Bring the database at `url` up to date and return it. Close it when done.
 
-    `url` as in `records.connect.open_engines`. Raises `errors.Unavailable`, `schema.SchemaTooNew` (one of those), and
-    ValueError for a URL of another kind.
+    `url` as in `records.connect.open_engines`. Processes on this machine that share a PostgreSQL database name the same
+    `folder`, where they tell each other of changes; those of an SQLite database stand beside it. Raises
+    `errors.Unavailable`, `schema.SchemaTooNew` (one of those), ValueError for a URL of another kind, and OSError.
     """
     readers, writers = connect.open_engines(url)
     with _named_faults():
         await schema.migrate(url)
-    return SqlRecords(readers, writers)
+    path = connect.sqlite_path(url)
+    if path is not None:
+        appender = SqliteAppender(path)
+        return SqlRecords(readers, writers, Changes(Path(f"{path}-changes"), longest=OWN_LONGEST), appender)
+    shared = folder / "records-changes" if folder is not None else None
+    return SqlRecords(readers, writers, Changes(shared, longest=SHARED_LONGEST))
 
 
 class SqlRecords:
@@ -57,9 +70,18 @@ class SqlRecords:
     key (`create`) or a revision (`update`), not by having read it before.
     """
 
-    def __init__(self, readers: AsyncEngine, writers: AsyncEngine) -> None:
+    def __init__(
+        self,
+        readers: AsyncEngine,
+        writers: AsyncEngine,
+        changes: Changes | None = None,
+        appender: Appender | None = None,
+    ) -> None:
         self._readers = readers
         self._writers = writers
+        self._changes = changes or Changes(None, longest=SHARED_LONGEST)
+        self._current = CurrentRecords(self.read, self._changes)
+        self._appender = appender or PostgresqlAppender(writers)
         self._returns: set[asyncio.Task[None]] = set()
 
     def read(self) -> AbstractAsyncContextManager["SqlTransaction"]:
@@ -69,6 +91,15 @@ class SqlRecords:
     def write(self) -> AbstractAsyncContextManager["SqlTransaction"]:
         """Begin a transaction that commits when the block ends, and rolls back when it raises."""
         return self._transaction(self._writers, writable=True)
+
+    async def current(self, kind: type[R], /, *, account: str, **key: Any) -> R | None:
+        """Return the record with this whole primary key, or unique value, as it is now, or None; see `Records`."""
+        return await self._current.get(kind, account, key)
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add records that are never changed, as `tables.stored` writes them; see `Records`. They are not watched."""
+        with _named_faults():
+            await self._appender.append(table_of(kind), rows)
 
     async def ping(self) -> None:
         """Raise `errors.Unavailable` unless the database answers within PING_SECONDS and its schema is ours."""
@@ -82,27 +113,38 @@ class SqlRecords:
         """Give back every connection, those of callers that were cancelled, too."""
         while self._returns:  # one that outlived its event loop would keep SQLite's write lock until the process ends
             await asyncio.wait(self._returns)
+        await self._appender.close()
         await self._readers.dispose()
         await self._writers.dispose()
+        self._changes.close()
 
     @asynccontextmanager
     async def _transaction(self, engine: AsyncEngine, *, writable: bool) -> AsyncIterator["SqlTransaction"]:
         with _named_faults():
             connection = await engine.connect()
+        transaction = SqlTransaction(connection, writable=writable)
         try:
             with _named_faults():
                 await connection.begin()
-            transaction = SqlTransaction(connection, writable=writable)
             yield transaction
             transaction.check()
             with _named_faults():
                 await connection.commit()
+            self._note(transaction)
         finally:
             # A caller that is cancelled must not leave the connection, and SQLite's write lock with it, behind.
             giving_back = asyncio.create_task(_give_back(connection))
             self._returns.add(giving_back)
-            giving_back.add_done_callback(self._returns.discard)
+            giving_back.add_done_callback(functools.partial(self._given_back, transaction))
             await asyncio.shield(giving_back)
+
+    def _given_back(self, transaction: "SqlTransaction", task: asyncio.Task[None]) -> None:
+        self._note(transaction)  # of a commit that nobody waited for any more it is known only now that it is over
+        self._returns.discard(task)
+
+    def _note(self, transaction: "SqlTransaction") -> None:
+        self._changes.note(transaction.changed)
+        transaction.changed.clear()
 
 
 class SqlTransaction:
@@ -112,6 +154,7 @@ class SqlTransaction:
         self._connection = connection
         self._writable = writable
         self._fault: errors.Unavailable | None = None
+        self.changed: set[Changed] = set()
 
     async def get(self, kind: type[R], /, *, account: str, **key: Any) -> R | None:
         """Return the record with this whole primary key, or None. A partial key is a TypeError."""
@@ -158,6 +201,7 @@ class SqlTransaction:
         self._demand_writable()
         for record in records:
             _demand_account(record.account)
+            self.changed.update(names_of(type(record), values_of(record)))
         if len(records) == 1:
             await self._create_one(records[0])
         elif records:
@@ -178,6 +222,7 @@ class SqlTransaction:
         identity = {name: values[name] for name in (*key_of(kind)[1:], "revision")}
         after = dataclasses.replace(record, revision=values["revision"] + 1)  # type: ignore[type-var]  # a record is a dataclass
         changed = {name: value for name, value in values_of(after).items() if name not in key_of(kind)}
+        self.changed.update(names_of(kind, values))
         async with self._savepoint():
             result = await self._execute(
                 sa.update(table).where(*_equal(table, values["account"], identity)).values(changed)
@@ -195,6 +240,8 @@ class SqlTransaction:
         if not where:
             raise TypeError("delete wants to know which records")
         table = table_of(kind)
+        one_key = key_of(kind)[1] in where
+        self.changed.update(names_of(kind, where) if one_key else [(table.name,)])
         result = await self._execute(sa.delete(table).where(*_equal(table, account, where)))
         return int(result.rowcount)
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -35,6 +36,9 @@ from identity_gateway.model import (
     TokenVault,
     WorkloadIdentity,
 )
+from identity_gateway.records.connect import to_json
+
+_DIALECT = sqlite.dialect(json_serializer=to_json)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -126,17 +130,36 @@ def table_of(kind: type[Any]) -> sa.Table:
 
 def key_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the primary key, `account` first: the order in which lists and pages come."""
-    return tuple(column.name for column in table_of(kind).primary_key)
+    table_of(kind)
+    return _KEYS[kind]
+
+
+def unique_of(kind: type[Any]) -> tuple[str, ...]:
+    """Return the names of the columns that no two records of an account share, behind the account; none for most."""
+    table_of(kind)
+    return _UNIQUE[kind]
 
 
 def columns_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the columns, which are those of the fields, in the order of the fields."""
-    return tuple(column.name for column in table_of(kind).columns)
+    table_of(kind)
+    return _COLUMNS[kind]
 
 
 def values_of(record: Any) -> dict[str, Any]:
     """Return the values of a record by column."""
     return {name: getattr(record, name) for name in columns_of(type(record))}
+
+
+def stored(record: Any) -> tuple[Any, ...]:
+    """Return the values of a record as the database keeps them, in the order of the columns.
+
+    For records of text, numbers, times and documents. Raises ValidationFailed for text that cannot be kept.
+    """
+    return tuple(
+        value if process is None else process(value)
+        for process, value in zip(_BINDINGS[type(record)], values_of(record).values(), strict=True)
+    )
 
 
 def is_comparable(column: sa.Column[Any]) -> bool:
@@ -210,6 +233,29 @@ _TABLES: dict[type[Any], sa.Table] = {
     Role: _declare(Role, "role", key=("account", "name")),
     ResourcePolicy: _declare(ResourcePolicy, "resource_policy", key=("account", "resource")),
     SigningKey: _declare(SigningKey, "signing_key", key=("account", "id")),
+}
+
+_KEYS = {kind: tuple(column.name for column in table.primary_key) for kind, table in _TABLES.items()}
+_COLUMNS = {kind: tuple(column.name for column in table.columns) for kind, table in _TABLES.items()}
+
+_UNIQUE = {
+    kind: tuple(
+        column.name
+        for rule in table.constraints
+        if isinstance(rule, sa.UniqueConstraint)
+        for column in rule.columns
+        if column.name != "account"
+    )
+    for kind, table in _TABLES.items()
+}
+
+_BINDINGS = {
+    kind: [
+        column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+        for column in table.columns
+        if not isinstance(column.type, sa.LargeBinary)
+    ]
+    for kind, table in _TABLES.items()
 }
 
 KINDS = tuple(_TABLES)

@@ -80,21 +80,21 @@ class Routes:
     async def find(self, name: Name) -> Route | None:
         """Return the route, or None if there is no such runtime or endpoint."""
         account = self._realm.account
-        async with self._records.read() as transaction:
-            endpoint = await transaction.get(
-                AgentRuntimeEndpoint, account=account, runtime_id=name.runtime_id, name=name.endpoint
-            )
-            if endpoint is None:
-                return None
-            key = (name.runtime_id, endpoint.version)
-            configuration = self._versions.get(key)
-            if configuration is None:
+        endpoint = await self._records.current(
+            AgentRuntimeEndpoint, account=account, runtime_id=name.runtime_id, name=name.endpoint
+        )
+        if endpoint is None:
+            return None
+        key = (name.runtime_id, endpoint.version)
+        configuration = self._versions.get(key)
+        if configuration is None:
+            async with self._records.read() as transaction:
                 version = await transaction.get(
                     AgentRuntimeVersion, account=account, runtime_id=name.runtime_id, version=endpoint.version
                 )
-                if version is None:
-                    return None
-                configuration = self._remember(key, RuntimeConfiguration.of(version.configuration))
+            if version is None:
+                return None
+            configuration = self._remember(key, RuntimeConfiguration.of(version.configuration))
         return Route(
             name=name,
             arn=self._realm.runtime_arn(name.runtime_id),

@@ -4,6 +4,7 @@ It does not connect, and does not know where it goes when it is free: the pool d
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterable
 from typing import Final, Protocol, cast
 
@@ -90,7 +91,7 @@ class Connection(asyncio.Protocol):
         """
         response = self._begin(reader, head_timeout)
         sender = self._loop.create_task(self._send(head, body, length))
-        sender.add_done_callback(self._sender_done)
+        sender.add_done_callback(functools.partial(self._sender_done, response))
         try:
             await response.head()
         finally:
@@ -183,9 +184,10 @@ class Connection(asyncio.Protocol):
         elif self._drained is not None:
             await self._drained
 
-    def _sender_done(self, sender: asyncio.Task[None]) -> None:
+    def _sender_done(self, response: UpstreamResponse, sender: asyncio.Task[None]) -> None:
         fault = None if sender.cancelled() else sender.exception()
-        if self._reader is None or self._sent:
+        # It may end late, when its body takes time to close: the connection then works for the next response already.
+        if response is not self._response or self._reader is None or self._sent:
             return
         if fault is not None:
             self._end(fault)

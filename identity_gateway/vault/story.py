@@ -60,12 +60,11 @@ class Vault:
         Does not open it, and does not look whether it can still be used.
         """
         lookup = lookup_of(self.account, holder, part)
-        async with self._records.read() as transaction:
-            found = await transaction.list(Grant, account=self.account, where={"lookup": lookup}, limit=1)
-        if found and not belongs_to(found[0], holder, part):
-            _log.error("grant_columns_differ", grant=found[0].id, lookup=lookup)
-            raise Unavailable(reason=f"grant {found[0].id} was found by a key that its columns do not have")
-        return found[0] if found else None
+        found = await self._records.current(Grant, account=self.account, lookup=lookup)
+        if found is not None and not belongs_to(found, holder, part):
+            _log.error("grant_columns_differ", grant=found.id, lookup=lookup)
+            raise Unavailable(reason=f"grant {found.id} was found by a key that its columns do not have")
+        return found
 
     async def get(self, grant_id: str) -> Grant | None:
         """Return a grant by its id. Does not ask whose it is."""

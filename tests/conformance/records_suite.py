@@ -35,7 +35,7 @@ from identity_gateway.model import (
 )
 from identity_gateway.records import AlreadyExists, Stale
 from identity_gateway.records.sql import SqlRecords, open_records
-from identity_gateway.records.tables import KINDS
+from identity_gateway.records.tables import KINDS, stored
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, UTC)
 
@@ -108,6 +108,39 @@ class RecordsSuite:
     @pytest.fixture
     def account(self) -> str:
         return uuid4().hex
+
+    # --- rows that are only ever added
+
+    async def test_appended_records_are_those_that_are_read(self, records: SqlRecords, account: str):
+        kept = [
+            AuditRecord(account, f"{n}", NOW, "q", "Größe", "a", "r", "allow", "", "𝄞", {"n": n, "ü": [None, "\0"]})
+            for n in range(3)
+        ]
+        await records.append(AuditRecord, [stored(record) for record in kept])
+        async with records.read() as tx:
+            assert await tx.list(AuditRecord, account=account) == kept
+
+    async def test_rows_of_which_one_is_there_already_are_not_appended(self, records: SqlRecords, account: str):
+        first, second = (AuditRecord(account, each, NOW, *"qparasx", {}) for each in "ab")
+        await records.append(AuditRecord, [stored(first)])
+        with pytest.raises((AlreadyExists, errors.Unavailable)):
+            await records.append(AuditRecord, [stored(second), stored(first)])
+        async with records.read() as tx:
+            assert await tx.list(AuditRecord, account=account) == [first]
+        await records.append(AuditRecord, [stored(second)])
+
+    @pytest.mark.parametrize("text", ["\0", "\ud800"])
+    async def test_text_that_no_backend_keeps_is_not_written_as_a_row(self, account: str, text: str):
+        with pytest.raises(errors.ValidationFailed):
+            stored(AuditRecord(account, "a", NOW, text, *"parasx", {}))
+
+    async def test_appending_waits_for_its_turn(self, records: SqlRecords, account: str):
+        row = stored(AuditRecord(account, "a", NOW, *"qparasx", {}))
+        async with records.write() as tx:
+            await tx.create(Tag(account, "r", "k", "v"))
+            appending = asyncio.create_task(records.append(AuditRecord, [row]))
+            await asyncio.wait([appending], timeout=0.05)
+        await appending
 
     # --- misuse and bad values
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from identity_gateway.records.append import SqliteAppender
+from identity_gateway.records.changes import OWN_LONGEST, Changes
 from identity_gateway.records.connect import open_engines
 from identity_gateway.records.sql import SqlRecords, open_records
 from tests.fakes.clock import Clock
@@ -33,6 +36,15 @@ class Database:
 
 def _hurry(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")  # nobody cuts the power of a test
+
+
+class Appending(SqliteAppender):
+    """Adds rows without waiting for the disk."""
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = super()._connect()
+        connection.execute("PRAGMA synchronous=OFF")
+        return connection
 
 
 @pytest.fixture
@@ -61,6 +73,6 @@ def database() -> Database:
 async def records(empty_database: Path, database: Database, tmp_path: Path) -> AsyncIterator[SqlRecords]:
     """A database in the file `records.sqlite`."""
     database.path = shutil.copy(empty_database, tmp_path / "records.sqlite")
-    opened = SqlRecords(*database.engines)
+    opened = SqlRecords(*database.engines, Changes(None, longest=OWN_LONGEST), Appending(str(database.path)))
     yield opened
     await opened.close()

@@ -10,7 +10,7 @@ from identity_gateway.errors import NotFound, ValidationFailed
 from identity_gateway.model import AgentRuntime, AgentRuntimeEndpoint, ResourcePolicy
 from identity_gateway.protocol.policy import MOST
 from identity_gateway.records.sql import SqlRecords
-from identity_gateway.resource_policies import FRESH, ResourcePolicies, drop_policy
+from identity_gateway.resource_policies import ResourcePolicies, drop_policy
 from tests.fakes.clock import Clock
 from tests.fakes.policies import REALM
 
@@ -21,11 +21,10 @@ NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
 
 class Process:
-    """A process of the gateway with a clock that waits to be moved: several share the records."""
+    """What one process of the gateway knows: several share the records."""
 
     def __init__(self, records: SqlRecords) -> None:
-        self.now = 100.0
-        self.policies = ResourcePolicies(records, REALM, clock=Clock(), steady=lambda: self.now)
+        self.policies = ResourcePolicies(records, REALM, clock=Clock())
 
     async def put(self, arn: str = RUNTIME, effect: str = "Allow", **changes: Any) -> None:
         await self.policies.put_resource_policy({"resourceArn": arn, "policy": text(arn, effect, **changes)})
@@ -133,35 +132,17 @@ async def test_a_change_counts_at_once_in_its_own_process(process: Process):
     assert await process.effects() == {}
 
 
-async def test_a_change_in_another_process_counts_within_a_second(process: Process, records: SqlRecords):
+async def test_a_change_in_another_process_counts_at_once(process: Process, records: SqlRecords):
     other = Process(records)
     assert await other.effects() == {}
     await process.put(effect="Deny")
-    other.now += FRESH / 2
-    assert await other.effects() == {}
-    other.now += FRESH / 2
     assert await other.effects() == {RUNTIME: [False]}
-
-
-async def test_what_was_read_before_a_change_is_not_believed_after_it(process: Process):
-    reading = process.policies._read
-
-    async def slowly(resources: list[str]) -> Any:
-        found = await reading(resources)
-        await process.put(effect="Deny")
-        return found
-
-    process.policies._read = slowly  # type: ignore[method-assign]
-    assert await process.effects() == {}
-    process.policies._read = reading  # type: ignore[method-assign]
-    assert await process.effects() == {RUNTIME: [False]}
 
 
 async def test_a_policy_goes_with_its_resource(process: Process, records: SqlRecords):
     await process.put()
     async with records.write() as transaction:
         await drop_policy(transaction, REALM.account, RUNTIME)
-    process.now += FRESH
     assert await process.effects() == {}
 
 

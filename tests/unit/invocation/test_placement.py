@@ -17,7 +17,7 @@ from identity_gateway.sessions import Sessions
 from identity_gateway.upstream import Origin
 from tests.fakes.clock import Clock
 from tests.fakes.ephemeral_in_memory import InMemoryEphemeral, Shelf
-from tests.fakes.records_in_memory import InMemoryRecords
+from tests.fakes.records_in_memory import InMemoryRecords, Memory
 
 REALM = Realm("0" * 12, "us-east-1")
 SESSION, MCP_SESSION = "s" * 36, "m" * 36
@@ -51,7 +51,7 @@ def by(person: str) -> Proven:
 def placement(clock: Clock) -> Placement:
     sessions = Sessions(InMemoryEphemeral(Shelf(), clock=clock), REALM.account, clock=clock, binding=True)
     return Placement(
-        Routes(InMemoryRecords(), REALM),
+        Routes(InMemoryRecords(Memory()), REALM),
         sessions,
         Addresses(clock=clock),
         longest_call=LONGEST_CALL,
