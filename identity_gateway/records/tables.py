@@ -38,7 +38,7 @@ from identity_gateway.model import (
 )
 from identity_gateway.records.connect import to_json
 
-_DIALECT = sqlite.dialect(json_serializer=to_json)
+DIALECT = sqlite.dialect(json_serializer=to_json)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -251,7 +251,7 @@ _UNIQUE = {
 
 _BINDINGS = {
     kind: [
-        column.type.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+        column.type.dialect_impl(DIALECT).bind_processor(DIALECT)
         for column in table.columns
         if not isinstance(column.type, sa.LargeBinary)
     ]

@@ -5,7 +5,7 @@ One writer at a time, as SQLite has it. `Memory` is what several `InMemoryRecord
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from identity_gateway.records import AlreadyExists, Stale
-from identity_gateway.records.tables import is_comparable, key_of, table_of, values_of
+from identity_gateway.records.changes import SHARED_LONGEST, Changes
+from identity_gateway.records.tables import DIALECT, is_comparable, key_of, table_of, unique_of, values_of
 
 Step = Callable[[str], Awaitable[None]]
 Rows = dict[type[Any], dict[tuple[Any, ...], Any]]
@@ -38,6 +39,7 @@ class InMemoryRecords:
     def __init__(self, memory: Memory, step: Step = give_way) -> None:
         self._memory = memory
         self._step = step
+        self.changes = Changes(None, longest=SHARED_LONGEST)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator["InMemoryTransaction"]:
@@ -59,11 +61,29 @@ class InMemoryRecords:
             self._memory.rows = transaction.rows
         await self._step("records.committed")
 
+    async def current(self, kind: type[Any], /, *, account: str, **key: Any) -> Any:
+        """Ask every time: there is no memory but the one."""
+        async with self.read() as transaction:
+            if key.keys() == set(unique_of(kind)):
+                return next(iter(await transaction.list(kind, account=account, where=key, limit=1)), None)
+            return await transaction.get(kind, account=account, **key)
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+        async with self.write() as transaction:
+            await transaction.create(*(_record(kind, row) for row in rows))
+
     async def ping(self) -> None:
         await self._step("records.ping")
 
     async def close(self) -> None:
         pass
+
+
+def _record(kind: type[Any], row: tuple[Any, ...]) -> Any:
+    """Return the record that was stored as this row."""
+    columns = table_of(kind).columns
+    read = [column.type.dialect_impl(DIALECT).result_processor(DIALECT, None) for column in columns]
+    return kind(*(value if process is None else process(value) for process, value in zip(read, row, strict=True)))
 
 
 class InMemoryTransaction:

@@ -13,6 +13,7 @@ from botocore.exceptions import CredentialRetrievalError
 
 from tests.fakes.issuer import FakeIssuer
 from tests.gateways import ACCOUNT, REGION, RunningGateway
+from tests.security.attacked_doors import fresh_url
 from tests.security_tokens import made_role
 
 COMMAND = str(Path(sys.executable).with_name("identity-gateway"))
@@ -65,7 +66,7 @@ def test_what_another_process_says_when_it_fails_is_not_repeated(home: Path):
 
 async def test_botocore_gets_credentials_that_the_gateway_takes(gateway: RunningGateway, home: Path):
     async with FakeIssuer() as issuer:
-        trust = {"webIdentity": {"discoveryUrl": issuer.discovery_url, "allowedAudience": ["gateway"]}}
+        trust = {"webIdentity": {"discoveryUrl": fresh_url(issuer), "allowedAudience": ["gateway"]}}
         role = await asyncio.to_thread(made_role, gateway, home, trust)
         now = int(time.time())
         claims = {"iss": issuer.issuer, "sub": "ada", "aud": "gateway", "iat": now, "exp": now + 600}

@@ -36,6 +36,7 @@ from tests.callers import AUDIENCE, token_of
 from tests.estates import AGENT, KEY_PROVIDER, RETURN_URL, Estate, gateway_with
 from tests.estates import Session as UnderWay
 from tests.fakes.cable import Cable
+from tests.fakes.changed_by_hand import changed_by_hand
 from tests.fakes.issuer import FakeIssuer
 from tests.fakes.stamping import StampingVendor
 from tests.parts import Postgres, Valkey
@@ -124,6 +125,7 @@ class Scene:
             database,
         ):
             database.execute(statement)
+        changed_by_hand(self.estate.gateway.data_dir / "gateway.sqlite")
 
     def database(self) -> bytes:
         """Return all that the database holds, sealed values as they are: files, or every row of every table."""

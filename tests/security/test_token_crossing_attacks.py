@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from identity_gateway.errors import AccessDenied, NotFound, Unavailable, ValidationFailed
 from identity_gateway.model import JwtUser, NamedUser, User
+from tests.fakes.changed_by_hand import changed_by_hand
 from tests.fakes.issuer import FakeIssuer
 from tests.fakes.stamping import StampingVendor, returned_to
 from tests.tenants import Answer, Browser, Clock, Tenant, open_tenants, session_of
@@ -82,7 +83,9 @@ class Database:
 
     def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self._path, timeout=10)) as connection, connection:
-            return connection.execute(statement, values).fetchall()
+            found = connection.execute(statement, values).fetchall()
+        changed_by_hand(self._path)
+        return found
 
     def grant(self, column: str, tenant: Tenant, user: User = ADA, provider: str = PROVIDER) -> Any:
         ((value,),) = self.run(f"SELECT {column} FROM grant_ WHERE {WHOSE}", *whose(tenant, user, provider))
