@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # What cannot share an environment with the gateway's tests: each has its own below OTHERS.
-ALONE := strands langgraph signers
+ALONE := strands langgraph signers bench
 OTHERS := .venvs
 # uv brings its own certificate authorities; where the system has some, those are right (proxies, mirrors).
 SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt),true,false)
@@ -27,8 +27,8 @@ test: $(VENV)/.dev  ## run the tests (T=path or ARGS=-k… narrow them; REQUIRE_
 lint: $(VENV)/.dev  ## ruff, strict types, and the rules of the house
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m pytest -q -p no:randomly tests/test_house.py
 
-bench: $(VENV)/.dev  ## measure the gateway on loopback and print medians
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev $(OTHERS)/bench/.made  ## measure the gateway beside nginx, Envoy and a plain proxy (ARGS=--quick is short)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 node-parts: $(VENV)/.dev  ## install npm's parts: a real issuer, two signers, an evaluator of policies
 	@cd tests/node && PATH=$(abspath $(BIN)):$$PATH npm ci --silent --no-audit --no-fund

@@ -1,1 +1,1 @@
-"""Measurements. None of them is a test: speed is never asserted, it is compared in one run."""
+"""`make bench`: the gateway beside its peers, measured in one run. Nothing here is a test: speed is compared, never asserted."""

@@ -1,185 +1,127 @@
-"""`make bench`: what an invocation costs in the gateway, beside a plain FastAPI proxy, interleaved in one run.
+"""`make bench`: runs the rows, prints what was found, and writes it down. `--help` lists the options."""
 
-Prints CPU microseconds per request (user and system, whole process tree of the candidate), requests per second, p50 and
-p99 as medians over the rounds, and the ratios; writes build/bench.json. Candidate on the first core, load and agent on
-the second. Small JSON in and out, keep-alive connections, 64 different tokens.
-"""
-
+import argparse
 import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+from tests.bench import conditions, document, figures, growth, processes, rounds, rows, servers, streams
+from tests.fakes.consenting_vendor import ConsentingVendor
 
-from tests.bench import load
-from tests.gateways import RunningGateway, free_port, register
-
-ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
-SECONDS = float(os.environ.get("BENCH_SECONDS", "2"))
-CONNECTIONS = 16
-TOKENS = 64
-PAYLOAD = json.dumps({"prompt": "x" * 150}).encode()
-_TICK = os.sysconf("SC_CLK_TCK")
+BUILD = servers.ROOT / "build"
 
 
-@contextmanager
-def process(core: int, *module: str, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
-    started = subprocess.Popen(
-        [sys.executable, "-m", *module],
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 - no threads here yet
-    )
-    try:
-        yield started
-    finally:
-        started.terminate()
-        started.wait(20)
+def options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the gateway beside its peers.")
+    parser.add_argument("--rows", help="names, separated by commas; all of them by default")
+    parser.add_argument("--seconds", type=float, default=2, help="how long a sample lasts")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--quick", action="store_true", help=f"three rounds of {', '.join(rows.QUICK)}")
+    parser.add_argument("--growth", action="store_true", help="instead: the same calls, with more and more registered")
+    parser.add_argument("--document", action="store_true", help="only write docs/benchmarks.md, from build/bench.json")
+    given = parser.parse_args(arguments)
+    if given.quick:
+        given.rounds, given.rows = min(given.rounds, 3), given.rows or ",".join(rows.QUICK)
+    return given
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return user and system time of a process and its descendants."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return (int(fields[11]) + int(fields[12])) / _TICK + sum(cpu_seconds(int(child)) for child in children)
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def wait(url: str) -> None:
-    for _ in range(600):
-        try:
-            if httpx2.get(url, timeout=2, trust_env=False).status_code < 500:
-                return
-        except httpx2.HTTPError:
-            time.sleep(0.1)
-    raise SystemExit(f"{url} does not answer")
+def run(given: argparse.Namespace) -> dict[str, Any]:
+    """Run the rows that were asked for; return rows, ratios and their ranges."""
+    known = [*rows.ROWS, *streams.ROWS]
+    names = given.rows.split(",") if given.rows else known
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no such row: {', '.join(unknown)}; there are {', '.join(known)}")
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        world = rows.World(stack, servers.Tools.find(), folder)
+        running = {}
+        for name in names:
+            if name in rows.ROWS:
+                say(f"starting {name}")
+                running[name] = rows.ROWS[name](world)
+                rounds.check(name, running[name])
+        os.sched_setaffinity(0, {processes.LOAD_CORE})
+        samples = rounds.take(world, running, given.rounds, given.seconds, say) if running else {}
+        if streaming := [name for name in names if name in streams.ROWS]:
+            samples |= streams.take(world, streaming, min(2, given.rounds), say)
+    found = {name: figures.row(taken) for name, taken in samples.items()}
+    return {"rows": found, "ratios": figures.ratios(found), "ratio_ranges": figures.paired_ranges(samples)}
 
 
-def post(path: str, port: int, headers: dict[str, str]) -> bytes:
-    head = {"host": f"127.0.0.1:{port}", "content-type": "application/json", "content-length": str(len(PAYLOAD))}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in (head | headers).items())
-    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + PAYLOAD
-
-
-def signed(gateway: RunningGateway, url: str, count: int) -> list[bytes]:
-    requests = []
-    for number in range(count):
-        request = AWSRequest(
-            "POST",
-            url,
-            headers={
-                "content-type": "application/json",
-                "x-amzn-bedrock-agentcore-runtime-session-id": f"bench-session-{number:032d}",
-            },
-            data=PAYLOAD,
-        )
-        SigV4Auth(Credentials(*gateway.root_key), "bedrock-agentcore", "us-east-1").add_auth(request)
-        requests.append(post(url.partition(str(gateway.port))[2], gateway.port, dict(request.headers.items())))
-    return requests
-
-
-def measure(pid: int, port: int, requests: list[bytes]) -> dict[str, float]:
-    before = cpu_seconds(pid)
-    result = load.run(port, requests, connections=CONNECTIONS, seconds=SECONDS)
-    spent = cpu_seconds(pid) - before
-    count = len(result.latencies)
-    if result.bad or not count:
-        raise SystemExit(f"{result.bad} answers were not 200")
-    ordered = sorted(result.latencies)
-    return {
-        "cpu_us": spent / count * 1e6,
-        "rps": count / result.seconds,
-        "p50_ms": ordered[count // 2] * 1e3,
-        "p99_ms": ordered[int(count * 0.99)] * 1e3,
-    }
-
-
-def candidates(stack: ExitStack) -> dict[str, tuple[int, int, Any]]:
-    """Start everything; return name -> pid, port, and what makes its requests."""
-    ours, theirs = (0, 1) if len(os.sched_getaffinity(0)) > 1 else (0, 0)
-    issuer_port, agent_port, peer_port = free_port(), free_port(), free_port()
-    issuer, agent = f"http://127.0.0.1:{issuer_port}", f"http://127.0.0.1:{agent_port}"
-    stack.enter_context(
-        process(theirs, "identity_gateway.demo.issuer", "--port", str(issuer_port), DEMO_CLIENT_SECRET="bench")
-    )
-    stack.enter_context(
-        process(theirs, "uvicorn", "tests.bench.agent:app", "--port", str(agent_port), "--log-level", "error")
-    )
-    wait(f"{issuer}/keys")
-    wait(agent)
-    peer = stack.enter_context(
-        process(ours, "uvicorn", "tests.bench.plain_proxy:app", "--port", str(peer_port), "--log-level", "error",
-                "--no-access-log", BENCH_AGENT=agent, BENCH_ISSUER=issuer)
-    )  # fmt: skip
-    gateway = RunningGateway(Path(stack.enter_context(tempfile.TemporaryDirectory())), log_level="warning")
-    stack.callback(gateway.kill)
-    gateway.start()
-    assert gateway.process is not None
-    os.sched_setaffinity(gateway.process.pid, {ours})
-    for thread in Path(f"/proc/{gateway.process.pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), {ours})
-    wait(f"http://127.0.0.1:{peer_port}/docs")
-    os.sched_setaffinity(0, {theirs})
-    authorizer = {"discoveryUrl": f"{issuer}/.well-known/openid-configuration", "allowedAudience": ["demo-agents"]}
-    bearer = register(gateway, agent, authorizerConfiguration={"customJWTAuthorizer": authorizer})
-    plain = register(gateway, agent)
-    form = {"grant_type": "client_credentials"}
-    tokens = [
-        httpx2.post(f"{issuer}/token", data=form, auth=("demo-client", "bench"), trust_env=False).json()["access_token"]
-        for _ in range(TOKENS)
+def table(found: dict[str, Any]) -> str:
+    lines = [
+        f"{'':30}{'CPU us':>9}{'range':>16}{'req/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'cores':>7}{'PSS MiB':>9}  clean"
     ]
+    for name, row in found["rows"].items():
+        if "cpu_us" in row:
+            low, high = row["range"]["cpu_us"]
+            lines.append(
+                f"{name:30}{row['cpu_us']:>9.1f}{f'{low:.1f}-{high:.1f}':>16}{row['rps']:>9.0f}{row['p50_ms']:>9.2f}"
+                f"{row['p99_ms']:>9.2f}{row['cores']:>7.2f}{row['pss_mib']:>9.1f}{_quality(row)}"
+            )
+    for name, row in found["rows"].items():
+        if "cpu_us" not in row:
+            shown = "  ".join(f"{figure} {row[figure]:.1f}" for figure in row["range"])
+            lines.append(f"{name:16}{shown}{_quality(row)}")
+    for name, ratio in found["ratios"].items():
+        span = found["ratio_ranges"].get(name)
+        lines.append(f"{name:50}{ratio:>8.4f}" + (f"   {span[0]:.3f}-{span[1]:.3f} within a round" if span else ""))
+    return "\n".join(lines)
 
-    def with_tokens(path: str, port: int) -> list[bytes]:
-        return [post(path, port, {"authorization": f"Bearer {token}"}) for token in tokens]
 
-    bearer_path = gateway.invocation_url(bearer).partition(str(gateway.port))[2]
-    return {
-        "fastapi_httpx": (peer.pid, peer_port, lambda: with_tokens("/invocations", peer_port)),
-        "gateway_jwt_cached": (gateway.process.pid, gateway.port, lambda: with_tokens(bearer_path, gateway.port)),
-        "gateway_sigv4_small": (
-            gateway.process.pid, gateway.port, lambda: signed(gateway, gateway.invocation_url(plain), TOKENS)
-        ),
-    }  # fmt: skip
+def _quality(row: dict[str, Any]) -> str:
+    remarks = [*(["disturbed"] if row["disturbed"] else []), *row.get("marks", [])]
+    return f"  {row['clean']}/{row['samples']} {'; '.join(remarks)}".rstrip()
+
+
+def grow(given: argparse.Namespace) -> dict[str, Any]:
+    """Run the measurements of growth; return rows, and the cost at each size as a multiple of the smallest."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        world = rows.World(stack, servers.Tools.find(), folder)
+        vendor = stack.enter_context(ConsentingVendor())
+        found = growth.run(world, vendor, given.rounds, given.seconds, say)
+    return {"rows": found, "ratios": growth.flatness(found), "ratio_ranges": {}}
 
 
 def main() -> None:
-    with ExitStack() as stack:
-        running = candidates(stack)
-        rounds: dict[str, list[dict[str, float]]] = {name: [] for name in running}
-        for number in range(-1, ROUNDS):  # the first round warms up and is not counted
-            for name in list(running)[:: 1 if number % 2 else -1]:
-                pid, port, make = running[name]
-                measured = measure(pid, port, make())
-                if number >= 0:
-                    rounds[name].append(measured)
-    rows = {
-        name: {figure: statistics.median(row[figure] for row in taken) for figure in taken[0]}
-        for name, taken in rounds.items()
-    }
-    base = rows["fastapi_httpx"]["cpu_us"]
-    ratios = {f"{name}/fastapi_httpx": row["cpu_us"] / base for name, row in rows.items() if name != "fastapi_httpx"}
-    print(f"{'':24}{'CPU us':>10}{'range':>18}{'req/s':>10}{'p50 ms':>10}{'p99 ms':>10}")
-    for name, row in rows.items():
-        costs = [taken["cpu_us"] for taken in rounds[name]]
-        span = f"{min(costs):.0f}-{max(costs):.0f}"
-        print(
-            f"{name:24}{row['cpu_us']:>10.1f}{span:>18}{row['rps']:>10.0f}{row['p50_ms']:>10.2f}{row['p99_ms']:>10.2f}"
-        )
-    for name, ratio in ratios.items():
-        print(f"{name:40}{ratio:.3f}")
-    Path("build").mkdir(exist_ok=True)
-    Path("build/bench.json").write_text(json.dumps({"rows": rows, "ratios": ratios}, indent=1))
+    given = options(sys.argv[1:])
+    if given.document:
+        document.write(BUILD / "bench.json", servers.ROOT / "docs" / "benchmarks.md")
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without ending what was started
+    began = time.monotonic()
+    try:
+        found = grow(given) if given.growth else run(given)
+    except (processes.Missing, rounds.Refuted) as error:
+        raise SystemExit(str(error)) from None
+    found["conditions"] = conditions.of_this_run(given.seconds, given.rounds, time.monotonic() - began)
+    print(table(found))
+    print(f"{_keep(given, found).relative_to(servers.ROOT)} ({found['conditions']['took_seconds']} s)")
+
+
+def _keep(given: argparse.Namespace, found: dict[str, Any]) -> Path:
+    """Write what was found: a whole run replaces the last one, growth stands beside it, a part stands elsewhere."""
+    BUILD.mkdir(exist_ok=True)
+    whole = BUILD / "bench.json"
+    file = BUILD / "bench-partial.json" if given.rows else whole
+    before = json.loads(whole.read_text()) if whole.exists() else {}
+    if given.growth:
+        found = before | {"growth": found}
+    elif not given.rows and "growth" in before:
+        found["growth"] = before["growth"]
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    return file
 
 
 if __name__ == "__main__":
