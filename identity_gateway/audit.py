@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -37,6 +38,13 @@ STRANGERS_PER = 60.0
 _MOST_SOURCES = 1000
 _BATCH = 200
 _WAITING = 10_000
+
+
+Row = tuple[Any, ...]
+"""A record as it is kept (`records.tables.stored`)."""
+
+Told = Callable[[Unavailable | None], None]
+"""Hears that a record was committed, or why it was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,9 @@ class Audit:
         self._retention = retention
         self._strangers = _Strangers(clock)
         self._summing: asyncio.TimerHandle | None = None
-        self._waiting: list[tuple[tuple[object, ...], asyncio.Future[None]]] = []
+        self._waiting: list[tuple[Row, Told, bool]] = []
+        self._repeated: list[tuple[Row, Told]] = []
+        self._mark, self._written = secrets.token_hex(4), 0
         self._committer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -115,20 +125,74 @@ class Audit:
             if not self._strangers.count(decided.source):
                 self._sum_up_later()
                 return
-        if len(self._waiting) >= _WAITING:
-            raise Unavailable(reason="too many audit records wait for the database")
-        await self._enqueued(decided)
+        await self._enqueued(self.written(decided))
 
-    def _enqueued(self, decided: Decided) -> asyncio.Future[None]:
+    def written(self, decided: Decided) -> Row:
+        """Return a decision of now as its record is kept. Raises Unavailable for text that cannot be."""
         try:
-            row = stored(self._made(decided))
+            return stored(self._made(decided))
         except ValidationFailed:
             raise Unavailable(reason="audit: text that the database does not keep") from None
+
+    def repeat(self, row: Row, request_id: str, source: str, told: Told) -> None:
+        """Keep a decision that was taken again, now, for another request. `told` hears what `record` would raise.
+
+        `told` must not raise. The record is in the database when it hears of it, and on the disk a moment later.
+        """
+        now = int(self._clock() * 1e6)
+        account, _, _, _, principal, action, resource, decision, reason, _, details = row
+        again = (
+            account,
+            self._id(now),
+            now,
+            request_id,
+            principal,
+            action,
+            resource,
+            decision,
+            reason,
+            source,
+            details,
+        )
+        if not self._repeated:
+            asyncio.get_running_loop().call_soon(self._write)
+        self._repeated.append((again, told))
+
+    def _write(self) -> None:
+        """Write the records of the calls that came together, at once if nobody else writes."""
+        batch, self._repeated = self._repeated, []
+        for begin in range(0, len(batch), _BATCH):
+            part = batch[begin : begin + _BATCH]
+            written = not self._waiting and self._records.write_at_once(AuditRecord, [row for row, _ in part])
+            if written:
+                telemetry.AUDIT_BATCH.observe(len(part))
+            for row, told in part:
+                if written:
+                    _tell(told, None)
+                else:
+                    self._enqueue(row, told, durable=False)
+
+    def _enqueued(self, row: Row) -> asyncio.Future[None]:
         committed = asyncio.get_running_loop().create_future()
-        self._waiting.append((row, committed))
+
+        def tell(fault: Unavailable | None) -> None:
+            if committed.done():  # its caller was cancelled
+                return
+            if fault is None:
+                committed.set_result(None)
+            else:
+                committed.set_exception(fault)
+
+        self._enqueue(row, tell, durable=True)
+        return committed
+
+    def _enqueue(self, row: Row, told: Told, *, durable: bool) -> None:
+        if len(self._waiting) >= _WAITING:
+            told(Unavailable(reason="too many audit records wait for the database"))
+            return
+        self._waiting.append((row, told, durable))
         if self._committer is None or self._committer.done():
             self._committer = asyncio.create_task(self._commit())
-        return committed
 
     def _sum_up_later(self) -> None:
         if self._summing is None:
@@ -142,7 +206,7 @@ class Audit:
         summary = self._strangers.summary()
         if summary is not None:
             _log.warning("strangers were refused", **summary.details)
-            self._enqueued(summary).add_done_callback(asyncio.Future.exception)
+            self._enqueued(self.written(summary)).add_done_callback(asyncio.Future.exception)
 
     def start(self) -> None:
         """Begin to delete what is older than the retention time, now and every hour."""
@@ -161,7 +225,7 @@ class Audit:
         now = self._clock()
         return AuditRecord(
             account=self._account,
-            id=f"{int(now * 1e6):016x}-{secrets.token_hex(4)}",
+            id=self._id(int(now * 1e6)),
             at=datetime.fromtimestamp(now, UTC),
             request_id=decided.request_id,
             principal=_bounded(decided.principal),
@@ -173,23 +237,24 @@ class Audit:
             details=decided.details,
         )
 
+    def _id(self, microseconds: int) -> str:
+        """Return an id that sorts by time, and that no other process makes."""
+        self._written += 1
+        return f"{microseconds:016x}-{self._mark}{self._written:08x}"
+
     async def _commit(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
             fault: Unavailable | None = None
             try:
-                await self._records.append(AuditRecord, [row for row, _ in batch])
+                durable = any(durable for _, _, durable in batch)
+                await self._records.append(AuditRecord, [row for row, _, _ in batch], durable=durable)
                 telemetry.AUDIT_BATCH.observe(len(batch))
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 _log.error("audit records could not be committed", count=len(batch), fault=error.__class__.__name__)
                 fault = error if isinstance(error, Unavailable) else Unavailable(reason="audit sink failed")
-            for _, committed in batch:
-                if committed.done():  # its caller was cancelled
-                    continue
-                if fault is None:
-                    committed.set_result(None)
-                else:
-                    committed.set_exception(Unavailable(reason=f"audit: {fault.reason}"))
+            for _, told, _ in batch:
+                _tell(told, None if fault is None else Unavailable(reason=f"audit: {fault.reason}"))
 
     async def _prune(self) -> None:
         while not self._closing.is_set():
@@ -211,6 +276,14 @@ class Audit:
                     await transaction.delete(AuditRecord, account=self._account, id=record.id)
             if len(aged) < 500:
                 return
+
+
+def _tell(told: Told, fault: Unavailable | None) -> None:
+    """Tell one of many: whatever becomes of it, the others must hear, too."""
+    try:
+        told(fault)
+    except Exception as error:  # noqa: BLE001 - see above
+        _log.error("a defect in what follows an audit record", fault=error.__class__.__name__)
 
 
 def _bounded(text: str) -> str:

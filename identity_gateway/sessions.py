@@ -14,8 +14,11 @@ from hashlib import sha256
 
 from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.errors import AccessDenied
+from identity_gateway.records.changes import SHARED_LONGEST, Changed, Changes
 from identity_gateway.runtimes import Route
+from identity_gateway.runtimes.routing import Name
 
+_CHANGED = "session"
 _KEPT_AT_MOST_EVERY = 60.0
 """Seconds: a session that is used is written again after a tenth of its idle time, but no later than this."""
 
@@ -39,7 +42,16 @@ class Session:
 class Sessions:
     """The sessions of one account. `binding` refuses a session to everybody but the user who opened it."""
 
-    def __init__(self, ephemeral: Ephemeral, account: str, *, clock: Callable[[], float], binding: bool) -> None:
+    def __init__(
+        self,
+        ephemeral: Ephemeral,
+        account: str,
+        *,
+        clock: Callable[[], float],
+        binding: bool,
+        changes: Changes | None = None,
+    ) -> None:
+        self._changes = changes or Changes(None, longest=SHARED_LONGEST)
         self._ephemeral = ephemeral
         self._account = account
         self._clock = clock
@@ -63,6 +75,7 @@ class Sessions:
             )
         if session.opened_at + route.configuration.longest <= self._clock():
             await self._ephemeral.delete(key)
+            self._changes.note([(_CHANGED, key)])
             return None
         if session.endpoint != route.name.endpoint:
             return None if holder is None else replace(session, endpoint=route.name.endpoint, version=route.version)
@@ -91,15 +104,35 @@ class Sessions:
         if lives <= 0 or (address == session.address and session.until - now > lives - _every(route)):
             return session
         kept = replace(session, address=address, until=now + lives)
-        await self._ephemeral.put(self._key(route, session.id), _written(kept), ttl=lives)
+        key = self._key(route, session.id)
+        await self._ephemeral.put(key, _written(kept), ttl=lives)
+        if address != session.address:
+            self._changes.note([(_CHANGED, key)])
         return kept
 
     async def stop(self, route: Route, session: Session) -> bool:
         """End a session; return whether it was there to be ended: of two who stop it, one does."""
-        return await self._ephemeral.take(self._key(route, session.id)) is not None
+        key = self._key(route, session.id)
+        try:
+            return await self._ephemeral.take(key) is not None
+        finally:
+            self._changes.note([(_CHANGED, key)])
+
+    def due(self, route: Route, session: Session, *, lasting: float) -> float:
+        """Return when a call of so many seconds would have to keep the session, in seconds since the epoch."""
+        return min(
+            session.until - _life(route, lasting) + _every(route), session.opened_at + route.configuration.longest
+        )
+
+    def watched(self, name: Name, session_id: str) -> Changed:
+        """Return what changes when a session ends before its time or moves: what processes here tell each other."""
+        return _CHANGED, self._key_of(name, session_id)
 
     def _key(self, route: Route, session_id: str) -> str:
-        return f"session:{self._account}:{route.name.runtime_id}:{_digest(session_id)}"
+        return self._key_of(route.name, session_id)
+
+    def _key_of(self, name: Name, session_id: str) -> str:
+        return f"session:{self._account}:{name.runtime_id}:{_digest(session_id)}"
 
 
 def _every(route: Route) -> float:

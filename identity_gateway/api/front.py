@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
-import structlog
-
 from identity_gateway import telemetry
 from identity_gateway.admission import Admission, Attempt
 from identity_gateway.api import render
@@ -26,8 +24,6 @@ from identity_gateway.protocol.aws import Match, Services
 from identity_gateway.spool import Spool
 
 _MAX_OPERATION_BODY = 1 << 20
-
-_log = structlog.get_logger()
 
 
 class Front:
@@ -57,12 +53,20 @@ class Front:
                 return
         exchange = Exchange(scope, receive, send)
         started = time.perf_counter()
-        telemetry.IN_FLIGHT.inc()
+        telemetry.in_flight(1)
         try:
             await self._answer(exchange)
         finally:
-            telemetry.IN_FLIGHT.dec()
-            self._log(exchange, time.perf_counter() - started)
+            telemetry.in_flight(-1)
+            telemetry.answered(
+                exchange.operation,
+                exchange.status,
+                time.perf_counter() - started,
+                request_id=exchange.request_id,
+                source=exchange.source,
+                error=exchange.error,
+                reason=exchange.reason,
+            )
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
@@ -125,17 +129,3 @@ class Front:
         result = await self._admission.answer(attempt, principal, resource, story)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)
-
-    def _log(self, exchange: Exchange, seconds: float) -> None:
-        telemetry.REQUESTS.labels(exchange.operation, str(exchange.status)).inc()
-        telemetry.DURATION.labels(exchange.operation).observe(seconds)
-        _log.info(
-            "request",
-            request_id=exchange.request_id,
-            operation=exchange.operation,
-            status=exchange.status,
-            seconds=round(seconds, 6),
-            source=exchange.source,
-            error=exchange.error or None,
-            reason=exchange.reason or None,
-        )

@@ -89,11 +89,11 @@ class SecurityTokenDoor:
             return
         exchange = Exchange(scope, receive, send)
         started = time.perf_counter()
-        telemetry.IN_FLIGHT.inc()
+        telemetry.in_flight(1)
         try:
             await self._answer(exchange)
         finally:
-            telemetry.IN_FLIGHT.dec()
+            telemetry.in_flight(-1)
             self._log(exchange, time.perf_counter() - started)
 
     async def _answer(self, exchange: Exchange) -> None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import gc
 import signal
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from identity_gateway.api.public import Lifecycle
 from identity_gateway.app.gateway import Gateway, open_gateway
 from identity_gateway.app.state import State, open_state
 from identity_gateway.errors import GatewayError
+from identity_gateway.server.lane import Lane
 from identity_gateway.settings import Settings, SettingsError, load
 
 __all__ = ["Gateway", "Served", "State", "create", "open_gateway", "open_state"]
@@ -34,6 +36,11 @@ class Served:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._gateway: Gateway | None = None
+
+    @property
+    def lane(self) -> Lane | None:
+        """The short way of calls that repeat others, while the gateway is open."""
+        return None if self._gateway is None else self._gateway.lane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
@@ -52,6 +59,8 @@ class Served:
                 await send({"type": "lifespan.startup.failed"})
                 return
             self._gateway = gateway
+            gc.collect()
+            gc.freeze()  # what stands by now stays: looking through it again and again would cost every call
             _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
             await send({"type": "lifespan.startup.complete"})
             _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)

@@ -30,6 +30,7 @@ from identity_gateway.invocation import (
     Placement,
     Timeouts,
 )
+from identity_gateway.invocation.recall import Recall
 from identity_gateway.invocation.web_sockets import StreamLimits, Streams
 from identity_gateway.keysets import KeySets
 from identity_gateway.paging import Paging
@@ -40,6 +41,7 @@ from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
+from identity_gateway.server.lane import Lane
 from identity_gateway.sessions import Sessions
 from identity_gateway.settings import Settings
 from identity_gateway.spool import Spool
@@ -59,6 +61,7 @@ class Gateway:
     """A gateway that is ready to answer."""
 
     front: Front
+    lane: Lane
     lifecycle: Lifecycle
     stories: Stories
     audit: Audit
@@ -86,7 +89,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         resource_policies = ResourcePolicies(state.records, state.realm, clock=clock)
         authorization = Authorization(resource_policies, region=state.realm.region)
         addresses = Addresses(clock=time.monotonic)
-        invocations, discovery = _agents(stack, parts, signatures, authorization, addresses)
+        invocations, discovery, lane = _agents(stack, parts, signatures, authorization, resource_policies, addresses)
         stories = _stories(parts, credentials, resource_policies)
         services = load_services()
         lifecycle = Lifecycle({"records": state.records.ping, "ephemeral": parts.ephemeral.ping})
@@ -106,7 +109,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
         )
         admission = Admission(signatures, authorization, parts.audit, clock=clock)
         front = Front(services, stories, invocations, discovery, admission, state.realm, doors)
-        yield Gateway(front, lifecycle, stories, parts.audit)
+        yield Gateway(front, lane, lifecycle, stories, parts.audit)
 
 
 def _shared(stack: AsyncExitStack, settings: Settings, state: State, clock: Clock) -> Parts:
@@ -153,8 +156,13 @@ def _stories(parts: Parts, credentials: Credentials, resource_policies: Resource
 
 
 def _agents(
-    stack: AsyncExitStack, parts: Parts, signatures: Signatures, authorization: Authorization, addresses: Addresses
-) -> tuple[Invocations, Discovery]:
+    stack: AsyncExitStack,
+    parts: Parts,
+    signatures: Signatures,
+    authorization: Authorization,
+    policies: ResourcePolicies,
+    addresses: Addresses,
+) -> tuple[Invocations, Discovery, Lane]:
     """Build the way to the agents."""
     settings, records, realm = parts.settings, parts.state.records, parts.state.realm
     upstream = Upstream(
@@ -180,7 +188,13 @@ def _agents(
         body_timeout=settings.agent_sync_timeout,
     )
     timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
-    sessions = Sessions(parts.ephemeral, realm.account, clock=parts.clock, binding=settings.session_binding == "user")
+    sessions = Sessions(
+        parts.ephemeral,
+        realm.account,
+        clock=parts.clock,
+        binding=settings.session_binding == "user",
+        changes=records.changes,
+    )
     placement = Placement(
         routes,
         sessions,
@@ -190,7 +204,9 @@ def _agents(
     )
     forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
     discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
-    return Invocations(routes, callers, placement, forwarding, parts.audit), discovery
+    recall = Recall(routes, policies, records.changes, keysets, parts.tokens, placement, parts.audit, clock=parts.clock)
+    lane = Lane(recall, upstream, placement, parts.audit, timeouts, forwarding.new_trace_id)
+    return Invocations(routes, callers, placement, forwarding, recall, parts.audit), discovery, lane
 
 
 def _streams(stack: AsyncExitStack, parts: Parts, addresses: Addresses) -> Streams:

@@ -5,7 +5,7 @@ SDKs try again.
 """
 
 import asyncio
-import secrets
+import random
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -82,13 +82,13 @@ class Forwarding:
 
     async def forward(self, call: Call, route: Route, proven: Proven, placed: Placed) -> Answer:
         """Send the call to the agent and return the beginning of its answer. Raises AgentFailed, Throttled."""
-        trace_id = call.asked.get("traceId") or self._new_trace_id()
+        trace_id = call.asked.get("traceId") or self.new_trace_id()
         sent = self._sent(call, route, proven, placed.session_id, trace_id)
         response, origin = await self._request(call, placed, sent, proven)
         try:
             patience = self._patience_of(response)
             await self._placement.used(route, placed, origin, lasting=patience)
-            await _refuse_failure(response, placed.configuration.protocol)
+            await refuse_failure(response, placed.configuration.protocol)
             own = [(headers.SESSION_ID, placed.session_id.encode()), (headers.TRACE_ID, trace_id.encode())]
             if placed.configuration.protocol == "MCP":
                 own += await self._mcp_session(call, route, proven, placed, response, origin)
@@ -100,7 +100,7 @@ class Forwarding:
 
     def opened(self, call: Call, route: Route, proven: Proven, placed: Placed) -> Opened:
         """Return what the agent is told of a stream, and where it stands. Nothing is sent."""
-        trace_id = call.asked.get("traceId") or self._new_trace_id()
+        trace_id = call.asked.get("traceId") or self.new_trace_id()
         return Opened(
             route,
             placed.session_id,
@@ -164,7 +164,7 @@ class Forwarding:
                         if origin == placed.origins[-1]:
                             raise
         except UpstreamError as error:
-            raise _agent_failure(error) from error
+            raise failure_of(error) from error
         except TimeoutError:
             raise AgentFailed("The agent did not answer in time.", reason="no response head in time") from None
         raise AgentFailed("The agent has no address.", reason="no address")
@@ -188,8 +188,9 @@ class Forwarding:
         )
         return self._timeouts.stream if streams else self._timeouts.sync
 
-    def _new_trace_id(self) -> str:
-        return f"Root=1-{int(self._clock()):08x}-{secrets.token_hex(12)}"
+    def new_trace_id(self) -> str:
+        """Return a trace id for a call that brings none (AWS X-Ray: version, time, 96 random bits)."""
+        return f"Root=1-{int(self._clock()):08x}-{random.getrandbits(96):024x}"
 
 
 def _target_of(call: Call, configuration: RuntimeConfiguration) -> bytes:
@@ -197,7 +198,7 @@ def _target_of(call: Call, configuration: RuntimeConfiguration) -> bytes:
     return configuration.base + _PATHS[call.door] if call.door in _PATHS else configuration.target
 
 
-def _agent_failure(error: UpstreamError) -> GatewayError:
+def failure_of(error: UpstreamError) -> GatewayError:
     """Say in words what went wrong between the gateway and the agent. Never 5xx: SDKs would run the agent again."""
     if error.kind is FailureKind.BUSY:
         return Throttled("The agent has too many connections open. Try again.", reason=str(error))
@@ -213,7 +214,7 @@ def _agent_failure(error: UpstreamError) -> GatewayError:
     return AgentFailed(message, reason=f"{error.kind}: {error}")
 
 
-async def _refuse_failure(response: UpstreamResponse, protocol: str) -> None:
+async def refuse_failure(response: UpstreamResponse, protocol: str) -> None:
     """Turn an agent's answer that is not a success into 424, with its status and the beginning of what it said."""
     if 200 <= response.status < 300 or response.status in _SAID_BY_PROTOCOL.get(protocol, ()):
         return

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from identity_gateway.errors import NotFound, Unavailable
+from identity_gateway.errors import AccessDenied, NotFound, Unavailable
 from identity_gateway.invocation.addresses import Addresses
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.proof import Call, Proven
+from identity_gateway.records.changes import Changed
 from identity_gateway.runtimes import Route, Routes, RuntimeConfiguration
+from identity_gateway.runtimes.routing import Name
 from identity_gateway.sessions import Session, Sessions
 from identity_gateway.upstream import Origin
 
@@ -116,6 +118,24 @@ class Placement:
             if session is not None:
                 with suppress(Unavailable):
                     await self._sessions.keep(route, session, address=str(origin), lasting=lasting)
+
+    async def used_again(self, route: Route, placed: Placed, proven: Proven, *, lasting: float) -> None:
+        """Do as `used`, for a session that was looked up some time ago: it may be kept for longer, or be over."""
+        self._addresses.answered(placed.origins[0])
+        if placed.session is None:
+            return
+        with suppress(Unavailable, AccessDenied):
+            session = await self._sessions.find(route, placed.session.id, proven.holder)
+            if session is not None:
+                await self._sessions.keep(route, session, address=session.address, lasting=lasting)
+
+    def due(self, route: Route, session: Session) -> float:
+        """Return when a call would have to keep its session, in seconds since the epoch: until then it need not."""
+        return self._sessions.due(route, session, lasting=self._longest_call)
+
+    def watched(self, name: Name, session_id: str) -> Changed:
+        """Return what changes when the session that a caller has named ends before its time."""
+        return self._sessions.watched(name, _named(session_id))
 
     def failed(self, origin: Origin) -> None:
         """Note that nobody took a connection at this address."""

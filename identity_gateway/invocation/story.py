@@ -13,6 +13,7 @@ from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.forwarding import Answer, Forwarding, Opened
 from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Callers, Proven
+from identity_gateway.invocation.recall import Recall
 from identity_gateway.model import Document, NamedUser, user_words
 from identity_gateway.runtimes import Route, Routes
 from identity_gateway.sessions import Session
@@ -36,8 +37,15 @@ class Invocations:
     """Serves InvokeAgentRuntime."""
 
     def __init__(
-        self, routes: Routes, callers: Callers, placement: Placement, forwarding: Forwarding, audit: Audit
+        self,
+        routes: Routes,
+        callers: Callers,
+        placement: Placement,
+        forwarding: Forwarding,
+        recall: Recall,
+        audit: Audit,
     ) -> None:
+        self._recall = recall
         self._routes = routes
         self._callers = callers
         self._placement = placement
@@ -81,9 +89,11 @@ class Invocations:
         route = None
         proven: Proven | None = None
         try:
+            watch = self._recall.watch(call)
             route = await self._routes.asked_for(call.asked)
             resource = route.endpoint_arn if route else resource
             proven = await self._callers.prove(call, scheme, route)
+            keys = self._recall.keys(route)  # nothing is awaited in between: these are the keys of the proof
             reason = await self._callers.permit(call, proven, route)
             if route is None:
                 raise NotFound("There is no such agent runtime or endpoint.")
@@ -94,6 +104,8 @@ class Invocations:
             ending = await self._placement.ending(call, route, proven) if ends else None
             version = placed.version if placed else None
             await self._keep(call, proven, resource, ALLOWED, reason, scheme, route, version=version)
+            if placed is not None:
+                await self._recall.remember(call, route, proven, placed, reason, watch, keys)
         except BaseException as error:
             with _closing(proven):
                 if isinstance(error, GatewayError):

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
+from identity_gateway.records.changes import Changes
+
 R = TypeVar("R")
 
 
@@ -71,7 +73,15 @@ class Transaction(Protocol):
 
 
 class Records(Protocol):
-    """A database. Faults of the database or of the way to it surface as `errors.Unavailable`."""
+    """A database. Faults of the database or of the way to it surface as `errors.Unavailable`.
+
+    `changes` are the marks by which processes on one machine tell each other what they changed.
+    """
+
+    @property
+    def changes(self) -> Changes:
+        """Return the marks of this database."""
+        ...
 
     def read(self) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction that sees one consistent state. Writing in it is a TypeError."""
@@ -89,9 +99,17 @@ class Records(Protocol):
         """Begin a transaction that commits when the block ends, and rolls back when it raises."""
         ...
 
-    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Add records as `append` does, if that takes neither waiting nor the disk; else do nothing and return False.
+
+        They survive the end of every process, but perhaps not a power cut in the next second.
+        """
+        ...
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
         """Add records that are never changed, as `tables.stored` writes them; return when all of them are committed.
 
+        What is not `durable` survives the end of every process, but perhaps not a power cut in the next moments.
         Raises Unavailable; then none of them is. Whoever is cancelled meanwhile does not stop the commit.
         """
         ...

@@ -84,6 +84,11 @@ class SqlRecords:
         self._appender = appender or PostgresqlAppender(writers)
         self._returns: set[asyncio.Task[None]] = set()
 
+    @property
+    def changes(self) -> Changes:
+        """The marks by which processes on one machine tell each other what they changed."""
+        return self._changes
+
     def read(self) -> AbstractAsyncContextManager["SqlTransaction"]:
         """Begin a transaction that sees one consistent state. Writing in it is a TypeError."""
         return self._transaction(self._readers, writable=False)
@@ -96,10 +101,14 @@ class SqlRecords:
         """Return the record with this whole primary key, or unique value, as it is now, or None; see `Records`."""
         return await self._current.get(kind, account, key)
 
-    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
+        """Add records as `append` does, if that takes neither waiting nor the disk; else return False."""
+        return self._appender.write(table_of(kind), rows)
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
         """Add records that are never changed, as `tables.stored` writes them; see `Records`. They are not watched."""
         with _named_faults():
-            await self._appender.append(table_of(kind), rows)
+            await self._appender.append(table_of(kind), rows, durable=durable)
 
     async def ping(self) -> None:
         """Raise `errors.Unavailable` unless the database answers within PING_SECONDS and its schema is ours."""

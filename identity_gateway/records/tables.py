@@ -212,7 +212,7 @@ _TABLES: dict[type[Any], sa.Table] = {
     AccessKey: _declare(AccessKey, "access_key", key=("account", "id"), unique=("account", "name")),
     Tag: _declare(Tag, "tag", key=("account", "resource", "key")),
     IdempotentResult: _declare(IdempotentResult, "idempotent_result", key=("account", "operation", "token")),
-    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id"), indexes=[("account", "at")]),
+    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id")),
     KeyCheck: _declare(KeyCheck, "key_check", key=("account", "name")),
     CredentialProvider: _declare(
         CredentialProvider, "credential_provider", key=("account", "kind", "name"), unique=("account", "id")

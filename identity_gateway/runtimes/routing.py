@@ -8,8 +8,11 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from identity_gateway.errors import ValidationFailed
-from identity_gateway.model import AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm
+from identity_gateway.model import AgentRuntimeEndpoint, AgentRuntimeVersion, Document, Realm, ResourcePolicy
 from identity_gateway.records import Records
+from identity_gateway.records.changes import Changed
+from identity_gateway.records.current import names_of
+from identity_gateway.records.tables import table_of
 from identity_gateway.runtimes.configuration import RuntimeConfiguration
 from identity_gateway.runtimes.control import DEFAULT
 
@@ -72,9 +75,22 @@ class Routes:
             return None
         return Name(identifier, qualifier)
 
+    def watched(self, name: Name) -> tuple[Changed, ...]:
+        """Return what changes when the name leads elsewhere, or when other policies stand there."""
+        arns = self._realm.runtime_arn(name.runtime_id), self._realm.endpoint_arn(name.runtime_id, name.endpoint)
+        return (
+            *names_of(AgentRuntimeEndpoint, {"runtime_id": name.runtime_id}),
+            *(each for arn in arns for each in names_of(ResourcePolicy, {"resource": arn})),
+            *((table_of(kind).name,) for kind in (AgentRuntimeEndpoint, ResourcePolicy)),
+        )
+
+    def named(self, asked: Document) -> Name | None:
+        """Return the name in the members of an InvokeAgentRuntime request, as `name` does."""
+        return self.name(asked["agentRuntimeArn"], account=asked.get("accountId"), qualifier=asked.get("qualifier"))
+
     async def asked_for(self, asked: Document) -> Route | None:
         """Return the route that the members of an InvokeAgentRuntime request name, or None."""
-        name = self.name(asked["agentRuntimeArn"], account=asked.get("accountId"), qualifier=asked.get("qualifier"))
+        name = self.named(asked)
         return await self.find(name) if name else None
 
     async def find(self, name: Name) -> Route | None:

@@ -13,6 +13,7 @@ from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from identity_gateway.api.web_sockets import opens
+from identity_gateway.server.lane import Passage
 from identity_gateway.server.taking import Taking, patience_of
 from identity_gateway.server.web_sockets import BoundedWebSocket
 
@@ -35,6 +36,7 @@ class BoundedProtocol(HttpToolsProtocol):
     (RFC 9112 §9.3.2: a client that pipelines must be ready to ask again). So no answer can be taken for another's.
     """
 
+    head_size = 0  # bytes of the last head
     _in_head = True
     _received = True  # the last request, to its end
     _deaf = False  # what still arrives on this connection is not read
@@ -44,6 +46,7 @@ class BoundedProtocol(HttpToolsProtocol):
     _refusal = _MALFORMED
     _clock: asyncio.TimerHandle | None = None
     _taking: Taking | None = None  # always set while there is a connection
+    _passage: Passage | None = None  # of the last request, if it took the short way
     _upgrades = False  # the last request asks for a WebSocket, where there is one
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,6 +61,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._taking is not None:
             self._taking.stop()
         super().connection_lost(exc)
+        if self._passage is not None:  # they know each other, and garbage in circles is expensive
+            self._passage = self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser; refuse what goes on and on without being a body, and a body that trickles."""
@@ -68,8 +73,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._spared > _MAX_HEAD:
             self._refuse(_TOO_LARGE)
-        elif not self._received and self._clock is None:
-            self._expect(self._check_rate)
+        elif not self._received and self._clock is None:  # what came whole needs no clock
+            if self._in_head:
+                self._expect(self._refuse, _TOO_SLOW)
+            else:
+                self._expect(self._check_rate)
 
     def on_message_begin(self) -> None:
         """Begin a new head, unless the answer to the request before it is still under way."""
@@ -77,7 +85,7 @@ class BoundedProtocol(HttpToolsProtocol):
             raise ValueError("a request before the answer to the one before it")
         super().on_message_begin()
         self._in_head, self._received = True, False
-        self._expect(self._refuse, _TOO_SLOW)
+        self._expect_nothing()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; drop trailer fields, which must not pass for it (RFC 9110 §6.5.1)."""
@@ -88,7 +96,15 @@ class BoundedProtocol(HttpToolsProtocol):
         """Check the head as a whole; what follows is a body."""
         self._check_head()
         self._upgrades = self._asks_for_web_socket()
-        super().on_headers_complete()
+        lane = getattr(self.app, "lane", None)
+        passage = None
+        if lane is not None and not self._upgrades and self.parser.get_method() == b"POST":
+            passage = lane.enter(self, self.headers)
+        if passage is None:
+            super().on_headers_complete()
+        else:
+            self.cycle = passage  # it has what is used of one
+        self._passage = passage
         self._in_head, self._spared, self._taken = False, 0, 0
         self._expect_nothing()
 
@@ -110,11 +126,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._received:
             self._expect(self.transport.close)
 
+    def take_the_long_way(self, body: bytes) -> None:
+        """Let the application answer a request that has arrived whole, and that its passage does not answer."""
+        keep_alive = self.cycle.keep_alive  # whoever has ended that since meant this request
+        self.cycle = None  # type: ignore[assignment]
+        super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and keep_alive
+        super().on_body(body)
+        super().on_message_complete()
+
     def resume_writing(self) -> None:
         """Note that the caller takes what it is sent."""
         if self._taking is not None:
             self._taking.progressed()
         super().resume_writing()
+        if self._passage is not None:
+            self._passage.proceed()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what the parser refused. uvicorn would answer even into the answer to another request."""
@@ -163,7 +190,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _check_head(self) -> None:
         """Raise, which the parser turns into a refusal, unless the head is one of HTTP/1.x and of bounded size."""
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > _MAX_HEAD:
+        self.head_size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if self.head_size > _MAX_HEAD:
             self._refusal = _TOO_LARGE
             raise ValueError("the head is too large")
         names = [name for name, _ in self.headers]

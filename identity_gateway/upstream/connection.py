@@ -29,8 +29,8 @@ class Connection(asyncio.Protocol):
     """An open connection: idle, or working for one response."""
 
     __slots__ = (
-        "_drained", "_head_timeout", "_home", "_loop", "_lost", "_peer", "_reader", "_reading_paused", "_response",
-        "_sent", "_timer", "_transport", "idle_since",
+        "_drained", "_due", "_head_timeout", "_home", "_loop", "_lost", "_peer", "_reader", "_reading_paused",
+        "_response", "_sent", "_timer", "_transport", "idle_since",
     )  # fmt: skip
 
     def __init__(self, peer: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self._head_timeout = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._due: float | None = None
         self.idle_since = 0.0
 
     def settle(self, home: Home) -> None:
@@ -113,9 +114,22 @@ class Connection(asyncio.Protocol):
     def _request_sent(self) -> None:
         self._sent = True
         if self._drained is None and self._reader is not None and not self._reader.status:
-            self._timer = self._loop.call_later(self._head_timeout, self._overdue)
+            self._due = self._loop.time() + self._head_timeout
+            if self._timer is not None and self._timer.when() > self._due:
+                self._timer.cancel()
+                self._timer = None
+            if self._timer is None:
+                self._timer = self._loop.call_later(self._head_timeout, self._overdue)
 
     def _overdue(self) -> None:
+        """End what takes too long. The clock is left to run from one request to the next: setting it costs more."""
+        self._timer = None
+        if self._due is None:
+            return
+        if (left := self._due - self._loop.time()) > 0:
+            self._timer = self._loop.call_later(left, self._overdue)
+            return
+        self._due = None
         self._end(self._failure(FailureKind.TIMEOUT, f"no response head within {self._head_timeout:g} s"))
 
     def _end(self, failure: BaseException | None) -> None:
@@ -139,9 +153,7 @@ class Connection(asyncio.Protocol):
             response.finish(failure)
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._due = None
 
     def _failure(self, kind: FailureKind, message: str) -> UpstreamError:
         return UpstreamError(kind, f"{self._peer}: {message}")
@@ -234,6 +246,9 @@ class Connection(asyncio.Protocol):
         """Fail the response, wake a sender that waits, and tell the pool."""
         self._lost = True
         self._hang_up()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.resume_writing()
         if self._home is not None:
             self._home.lost(self)

@@ -55,20 +55,37 @@ def request_head(
     `length` is that of the body in bytes; None announces a chunked body, and -1 none at all.
     Raises ValueError for control characters anywhere, a target that is not a path, and names that are not tokens.
     """
+    return request_rest(request_start(method, target, host, ()), headers, length=length)
+
+
+def request_start(method: bytes, target: bytes, host: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the beginning of a request head, which several requests may share; `request_rest` completes it.
+
+    Raises ValueError as `request_head` does.
+    """
     if method not in _METHODS and (not _TOKEN.fullmatch(method) or method == b"CONNECT"):
         raise ValueError("the method cannot be sent")
     if not target.startswith(b"/") or target.translate(None, _TARGET):
         raise ValueError("the target is not a path in visible ASCII characters")
-    parts = [method, b" ", target, host]
-    for name, value in headers:
-        start = _field_start(name)
-        if start:
-            parts += (start, value)
-    head = b"".join(parts)
-    # Every line brings its own CR and LF. One more control character came with a value.
-    lines = len(parts) // 2 - 1
-    if len(head) - len(head.translate(None, _CONTROLS)) != 2 * lines:
-        raise ValueError("a field value holds a control character")
+    return _with_fields(method + b" " + target + host, headers)
+
+
+def request_rest(start: bytes, headers: Iterable[tuple[bytes, bytes]], *, length: int | None) -> bytes:
+    """Return the head that begins so, with more headers; `length` as in `request_head`, which raises the same."""
+    head = _with_fields(start, headers)
     if length is None:
         return head + b"\r\ntransfer-encoding: chunked\r\n\r\n"
     return head + (b"\r\n\r\n" if length < 0 else b"\r\ncontent-length: %d\r\n\r\n" % length)
+
+
+def _with_fields(start: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    parts: list[bytes] = []
+    for name, value in headers:
+        line = _field_start(name)
+        if line:
+            parts += (line, value)
+    fields = b"".join(parts)
+    # Every line brings its own CR and LF. One more control character came with a value.
+    if len(fields) - len(fields.translate(None, _CONTROLS)) != len(parts):
+        raise ValueError("a field value holds a control character")
+    return start + fields

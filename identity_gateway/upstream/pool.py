@@ -15,7 +15,7 @@ from identity_gateway.upstream.address import AddressBook, Origin, Resolver
 from identity_gateway.upstream.connection import Connection
 from identity_gateway.upstream.dialer import Dialer
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
-from identity_gateway.upstream.head import host_line, request_head
+from identity_gateway.upstream.head import host_line, request_head, request_rest, request_start
 from identity_gateway.upstream.response import ResponseReader, UpstreamResponse
 
 _ANNOUNCED = re.compile(rb"(?:^|[ ,])timeout=([0-9]{1,5})(?:$|[ ,])")
@@ -159,6 +159,45 @@ class Upstream:
         head = request_head(method, target, lane.host, headers, length=content_length)
         connection = lane.take_idle() or await self._acquire(lane)
         return await connection.exchange_stream(head, body, content_length, self._reader(method), head_timeout)
+
+    def idle(self, origin: Origin) -> Connection | None:
+        """Return a connection that can be used at once, if there is one: `send` or `spare` it."""
+        lane = self._lanes.get(origin)
+        return None if lane is None or lane.waiting else lane.take_idle()
+
+    def spare(self, origin: Origin, connection: Connection) -> None:
+        """Take back a connection that was not used."""
+        if connection.usable:
+            since = connection.idle_since
+            self.freed(self._lane(origin), connection)
+            connection.idle_since = since  # the agent, too, counts from the last request
+
+    @property
+    def closing(self) -> bool:
+        """Whether this was closed: what fails now does not fail because of an agent."""
+        return self._closing is not None
+
+    def send(
+        self,
+        connection: Connection,
+        start: bytes,
+        headers: Sequence[tuple[bytes, bytes]],
+        body: bytes,
+        *,
+        head_timeout: float,
+    ) -> UpstreamResponse:
+        """POST once on a connection that `idle` returned, and return the response, of which nothing is there yet.
+
+        `start` is what `start` returned. Raises ValueError for what cannot be sent safely; then nothing was sent, and
+        the connection is still idle.
+        """
+        head = request_rest(start, headers, length=len(body))
+        return connection.exchange(head + body, self._reader(b"POST"), head_timeout)
+
+    @staticmethod
+    def start(origin: Origin, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Return the beginning of the head of POSTs to this origin. Raises ValueError for what cannot be sent."""
+        return request_start(b"POST", target, host_line(origin.authority), headers)
 
     def _reader(self, method: bytes) -> ResponseReader:
         return ResponseReader(to_head=method == b"HEAD", max_head=self._max_head)

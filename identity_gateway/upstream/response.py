@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol, Self
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -172,12 +173,13 @@ class UpstreamResponse:
     was cut short. There is no limit on the body's size or on the time between its pieces: the reader cancels.
     """
 
-    __slots__ = ("_failure", "_reader", "_source", "_waiter")
+    __slots__ = ("_failure", "_listener", "_reader", "_source", "_waiter")
 
     def __init__(self, reader: ResponseReader, source: Source) -> None:
         self._reader = reader
         self._source: Source | None = source
         self._waiter: asyncio.Future[None] | None = None
+        self._listener: Callable[[], None] | None = None
         self._failure: BaseException | None = None
 
     @property
@@ -200,6 +202,19 @@ class UpstreamResponse:
         if over and not data and self._failure is not None:
             raise self._failure
         return data, over and self._failure is None
+
+    def listen(self, listener: Callable[[], None] | None) -> None:
+        """Call this at every news, until the end: for who does not wait. `ready` and `status` say what the news is.
+
+        None: call nobody any more.
+        """
+        self._listener = listener
+
+    def abandon(self) -> None:
+        """Stop reading, as `aclose` does, and hear no more."""
+        self._listener = None
+        if self._source is not None:
+            self._source.abandon(self)
 
     def __aiter__(self) -> Self:
         return self
@@ -239,6 +254,8 @@ class UpstreamResponse:
 
     def wake(self) -> None:
         """Let the reader look again."""
+        if self._listener is not None:
+            self._listener()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)

@@ -68,7 +68,12 @@ class InMemoryRecords:
                 return next(iter(await transaction.list(kind, account=account, where=key, limit=1)), None)
             return await transaction.get(kind, account=account, **key)
 
-    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> None:
+    def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
+        del kind, rows
+        return False
+
+    async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
+        del durable
         async with self.write() as transaction:
             await transaction.create(*(_record(kind, row) for row in rows))
 

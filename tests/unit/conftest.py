@@ -2,15 +2,15 @@
 
 import asyncio
 import shutil
-import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import event
 
-from identity_gateway.records.append import SqliteAppender
+from identity_gateway.records.append import Row, SqliteAppender
 from identity_gateway.records.changes import OWN_LONGEST, Changes
 from identity_gateway.records.connect import open_engines
 from identity_gateway.records.sql import SqlRecords, open_records
@@ -41,10 +41,9 @@ def _hurry(connection: Any, _record: Any) -> None:
 class Appending(SqliteAppender):
     """Adds rows without waiting for the disk."""
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = super()._connect()
-        connection.execute("PRAGMA synchronous=OFF")
-        return connection
+    async def append(self, table: sa.Table, rows: Sequence[Row], *, durable: bool) -> None:
+        del durable
+        await super().append(table, rows, durable=False)
 
 
 @pytest.fixture

@@ -902,6 +902,46 @@ async def test_a_body_that_fails_when_it_is_stopped_takes_the_early_answer_with_
         await agent.finished()
 
 
+async def test_a_body_that_is_slow_to_close_does_not_end_the_next_request(upstream) -> None:
+    closing, close, begun, end = (asyncio.Event() for _ in range(4))
+
+    class SlowToClose:
+        """A body of one piece whose sender lasts longer than its request."""
+
+        def __init__(self) -> None:
+            self.left = [b"a"]
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self) -> bytes:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+        async def aclose(self) -> None:
+            try:
+                await close.wait()
+            except asyncio.CancelledError:
+                closing.set()
+                await close.wait()
+
+    async def unhurried():
+        begun.set()
+        await end.wait()
+        yield b"b"
+
+    async with ScriptedAgent(answer(b"ok")) as agent, asyncio.TaskGroup() as requests:
+        first = requests.create_task(fetch(upstream, agent, body=SlowToClose(), content_length=1))
+        await closing.wait()
+        second = requests.create_task(fetch(upstream, agent, body=unhurried(), content_length=1))
+        await begun.wait()
+        close.set()
+        await first
+        end.set()
+        assert (await second, agent.connections) == (b"ok", 1)
+
+
 async def test_a_body_that_cancels_itself_does_not_keep_the_request_waiting(upstream) -> None:
     async def body():
         yield b"a"
