@@ -557,3 +557,13 @@ def test_callers_that_hold_back_their_bodies_hold_no_connection_of_the_agent(tel
         time.sleep(0.3)
         assert [caller.call().status for _ in range(3)] == [200] * 3
         caller.close()
+
+
+def test_an_answer_that_is_given_up_keeps_no_connection_of_the_agent(teller: Teller, jwt_issuer: FakeIssuer):
+    limits = {"agent_max_connections": "1", "agent_connect_timeout": "2", "agent_sync_timeout": "1"}
+    with running_gateway(**limits) as running:
+        caller = a_caller(running, teller.url, jwt_issuer)
+        caller.warmed()
+        teller.says = [Says([whole(b"x" * 10)[:-5]]), Says([whole(b"late")], waits=True)]
+        assert [caller.call().cut, caller.call().status, caller.call().status] == [True, 424, 200]
+        caller.close()

@@ -17,6 +17,7 @@ from tests.callers import guarded_by, post, token_of
 from tests.fakes.issuer import FakeIssuer
 from tests.gateways import ROLE, RunningGateway, free_port, register, running_gateway
 from tests.parts import Valkey
+from tests.security.attacked_doors import reason_of
 
 HEADER = "x-amzn-bedrock-agentcore-runtime-session-id"
 
@@ -91,9 +92,10 @@ def test_a_session_is_not_stopped_by_another_user(gateway: RunningGateway, agent
 def test_the_refusal_is_on_record(gateway: RunningGateway, agent: Agent):
     arn, session = register(gateway, agent.url), session_id()
     invoke(gateway, arn, session, runtimeUserId="ada")
-    with pytest.raises(ClientError):
+    with pytest.raises(ClientError) as refused:
         invoke(gateway, arn, session, runtimeUserId="eve")
-    assert "the session belongs to another user" in gateway.log
+    request_id = refused.value.response["ResponseMetadata"]["RequestId"]
+    assert "the session belongs to another user" in reason_of(gateway, request_id)
 
 
 # --- Where it goes ---
