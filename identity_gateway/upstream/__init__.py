@@ -6,6 +6,7 @@ authenticates, decides which fields an agent may see, or repeats a request.
 
 from identity_gateway.upstream.address import Origin, Resolver, why_forbidden
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
+from identity_gateway.upstream.heads import Head
 from identity_gateway.upstream.pool import Upstream
 from identity_gateway.upstream.response import UpstreamResponse
 from identity_gateway.upstream.web_sockets import AgentSocket, AgentSockets, Ended, Refused
@@ -15,6 +16,7 @@ __all__ = [
     "AgentSockets",
     "Ended",
     "FailureKind",
+    "Head",
     "Origin",
     "Refused",
     "Resolver",

@@ -6,17 +6,32 @@ It does not connect, and does not know where it goes when it is free: the pool d
 import asyncio
 import functools
 from collections.abc import AsyncIterable
+from contextlib import aclosing
 from typing import Final, Protocol, cast
 
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
+from identity_gateway.upstream.framing import framed
+from identity_gateway.upstream.heads import Asker, Head, KnownHeads
 from identity_gateway.upstream.response import ResponseReader, UpstreamResponse
 
 _HIGH_WATER: Final = 1 << 18
 """Bytes of a response that wait for their reader before the agent is made to wait."""
 
+_MISSES: Final = 32
+_MISSES_UNTIL_AGAIN: Final = 1024
+"""Heads in a row that were not known before, until this is taken for the agent's way, and until that is tried again."""
+
 
 class Home(Protocol):
     """Where a connection is kept."""
+
+    @property
+    def heads(self) -> KnownHeads:
+        """What agents have answered before."""
+
+    @property
+    def max_head(self) -> int:
+        """Bytes of a response head at the most."""
 
     def free(self, connection: "Connection", keep_alive: bytes | None) -> None:
         """Take the connection back for the next request; the agent's `keep-alive` field comes along."""
@@ -29,8 +44,8 @@ class Connection(asyncio.Protocol):
     """An open connection: idle, or working for one response."""
 
     __slots__ = (
-        "_drained", "_due", "_head_timeout", "_home", "_loop", "_lost", "_peer", "_reader", "_reading_paused",
-        "_response", "_sent", "_timer", "_transport", "idle_since",
+        "_asker", "_drained", "_due", "_head_timeout", "_home", "_known", "_loop", "_lost", "_misses", "_peer",
+        "_reader", "_reading_paused", "_response", "_sent", "_timer", "_timer_ends", "_transport", "idle_since",
     )  # fmt: skip
 
     def __init__(self, peer: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -39,6 +54,9 @@ class Connection(asyncio.Protocol):
         self._home: Home | None = None
         self._transport: asyncio.Transport | None = None
         self._lost = False
+        self._asker: Asker | None = None
+        self._known: dict[bytes, Head] = {}
+        self._misses = 0
         self._reader: ResponseReader | None = None
         self._response: UpstreamResponse | None = None
         self._reading_paused = False
@@ -46,25 +64,117 @@ class Connection(asyncio.Protocol):
         self._sent = False
         self._head_timeout = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_ends = 0.0
         self._due: float | None = None
         self.idle_since = 0.0
 
     def settle(self, home: Home) -> None:
         """Say who keeps this connection from now on."""
         self._home = home
+        self._known = home.heads.known
+        self.idle_since = self._loop.time()
 
     @property
     def usable(self) -> bool:
         """Whether a request can be sent: open, and nothing is under way."""
         transport = self._transport
-        return transport is not None and not self._lost and not transport.is_closing() and self._response is None
+        return (
+            transport is not None
+            and not self._lost
+            and self._response is None
+            and self._asker is None
+            and not transport.is_closing()
+        )
 
     def abort(self) -> None:
         """Close at once; a response that is under way fails."""
-        if self._response is not None:
-            self._end(self._failure(FailureKind.CLOSED, "the connection was closed"))
+        if self._asker is not None or self._response is not None:
+            self._fail(self._failure(FailureKind.CLOSED, "the connection was closed"))
         elif self._transport is not None:
             self._transport.abort()
+
+    # --- One exchange, at once ---
+
+    def ask(self, request: bytes, asker: Asker, head_timeout: float) -> None:
+        """Send a whole request (no HEAD) in one write, and tell the asker what comes back: most of it comes at once.
+
+        Whoever does not wait any more calls `leave`.
+        """
+        transport = self._transport
+        assert transport is not None
+        self._asker = asker
+        self._sent = True
+        self._head_timeout = head_timeout
+        transport.write(request)
+        if self._drained is None:
+            self._due = due = self._loop.time() + head_timeout
+            if due < self._timer_ends or self._timer is None:
+                self._set_timer(due)
+
+    def leave(self, asker: Asker) -> None:
+        """Tell the asker nothing any more. Closes the connection if it still works for this asker alone."""
+        if asker is self._asker:
+            self._asker = None
+            self.abort()
+
+    def _hear(self, asker: Asker, data: bytes) -> None:
+        """Read the first of an answer, which is all of it most of the time."""
+        if self._misses < _MISSES:
+            end = data.find(b"\r\n\r\n") + 4
+            head = self._known.get(data[:end])
+            if head is not None and len(data) - end == head.length:
+                self._misses = 0
+                self._asker = self._due = None
+                self._part(head.keep_alive)
+                asker.answered(head, data[end:])
+                return
+        self._hear_news(asker, data)
+
+    def _hear_news(self, asker: Asker, data: bytes) -> None:
+        """Read the first of an answer whose head is not known."""
+        home = self._home
+        assert home is not None
+        reader = ResponseReader(to_head=False, max_head=home.max_head)
+        failure = None
+        try:
+            reader.feed(data)
+        except UpstreamError as error:
+            failure = self._failure(error.kind, str(error))
+        if failure is not None or not reader.ended or not 200 <= reader.status < 300:
+            self._begin_late(reader)
+            self._tell(failure)
+            return
+        reader.release()
+        head = Head(reader)
+        self._misses = (self._misses + 1) % _MISSES_UNTIL_AGAIN
+        if self._misses <= _MISSES and reader.clean:
+            home.heads.learn(data, reader, head)
+        self._asker = self._due = None
+        if reader.keep_alive and reader.clean:
+            self._part(head.keep_alive)
+        else:
+            self.abort()
+        asker.answered(head, reader.take())
+
+    def _part(self, keep_alive: bytes | None) -> None:
+        """Be free again after a response that has ended well."""
+        transport = self._transport
+        assert transport is not None
+        assert self._home is not None
+        # What the agent did not care to read must not run into the next request.
+        if self._lost or transport.is_closing() or transport.get_write_buffer_size():
+            transport.abort()
+        else:
+            self._home.free(self, keep_alive)
+
+    def _begin_late(self, reader: ResponseReader | None = None) -> None:
+        """Give the asker a response, because this one takes more than one look."""
+        asker, self._asker = self._asker, None
+        assert asker is not None
+        assert self._home is not None
+        self._reader = reader or ResponseReader(to_head=False, max_head=self._home.max_head)
+        self._response = response = UpstreamResponse(self._reader, self)
+        asker.began(response)
 
     # --- One exchange ---
 
@@ -113,24 +223,35 @@ class Connection(asyncio.Protocol):
 
     def _request_sent(self) -> None:
         self._sent = True
-        if self._drained is None and self._reader is not None and not self._reader.status:
-            self._due = self._loop.time() + self._head_timeout
-            if self._timer is not None and self._timer.when() > self._due:
-                self._timer.cancel()
-                self._timer = None
-            if self._timer is None:
-                self._timer = self._loop.call_later(self._head_timeout, self._overdue)
+        awaited = self._asker is not None or (self._reader is not None and not self._reader.status)
+        if self._drained is None and awaited:
+            self._due = due = self._loop.time() + self._head_timeout
+            if self._timer is None or due < self._timer_ends:
+                self._set_timer(due)
+
+    def _set_timer(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ends = due
+        self._timer = self._loop.call_later(due - self._loop.time(), self._overdue)
 
     def _overdue(self) -> None:
         """End what takes too long. The clock is left to run from one request to the next: setting it costs more."""
         self._timer = None
         if self._due is None:
             return
-        if (left := self._due - self._loop.time()) > 0:
-            self._timer = self._loop.call_later(left, self._overdue)
+        if self._due > self._loop.time():
+            self._set_timer(self._due)
             return
         self._due = None
-        self._end(self._failure(FailureKind.TIMEOUT, f"no response head within {self._head_timeout:g} s"))
+        self._fail(self._failure(FailureKind.TIMEOUT, f"no response head within {self._head_timeout:g} s"))
+
+    def _fail(self, failure: UpstreamError) -> None:
+        """End what is under way, whoever waits for it."""
+        if self._asker is not None:
+            self._begin_late()
+        if self._response is not None:
+            self._end(failure)
 
     def _end(self, failure: BaseException | None) -> None:
         """Part with the response: the connection is free again if both sides are done and agree on where it ended."""
@@ -140,7 +261,7 @@ class Connection(asyncio.Protocol):
         assert transport is not None
         self._response = self._reader = None
         reader.release()
-        self._stop_timer()
+        self._due = None
         reusable = failure is None and self._sent and reader.keep_alive and reader.clean and not self._lost
         # What the agent did not care to read must not run into the next request.
         if reusable and not transport.is_closing() and not transport.get_write_buffer_size():
@@ -152,39 +273,15 @@ class Connection(asyncio.Protocol):
             transport.abort()
             response.finish(failure)
 
-    def _stop_timer(self) -> None:
-        self._due = None
-
     def _failure(self, kind: FailureKind, message: str) -> UpstreamError:
         return UpstreamError(kind, f"{self._peer}: {message}")
 
     # --- Sending a body that is not there yet ---
 
     async def _send(self, head: bytes, body: AsyncIterable[bytes], length: int | None) -> None:
-        pieces = aiter(body)
-        try:
-            await self._write(head)
-            if length is None:
-                async for piece in pieces:
-                    if piece:  # an empty chunk would end the body
-                        await self._write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await self._write(b"0\r\n\r\n", last=True)
-                return
-            left, last = length, b""
-            async for piece in pieces:
-                left -= len(piece)
-                if left < 0:
-                    raise ValueError("the request body is longer than its content-length")
-                if left:
-                    await self._write(piece)
-                else:  # kept back until the body has ended well: an agent must not act on one that fails at its end
-                    last += piece
-            if left:
-                raise ValueError("the request body is shorter than its content-length")
-            await self._write(last, last=True)
-        finally:
-            if (close := getattr(pieces, "aclose", None)) is not None:
-                await close()
+        async with aclosing(framed(head, body, length)) as pieces:
+            async for piece, last in pieces:
+                await self._write(piece, last=last)
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         transport = self._transport
@@ -214,19 +311,32 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass on what arrived. Nothing may arrive when nothing was asked."""
-        reader, response = self._reader, self._response
-        if reader is None or response is None:
+        if (asker := self._asker) is not None:
+            self._hear(asker, data)
+            return
+        reader = self._reader
+        if reader is None:
             self.abort()
             return
+        failure = None
         try:
             reader.feed(data)
         except UpstreamError as error:
-            self._end(self._failure(error.kind, str(error)))
+            failure = self._failure(error.kind, str(error))
+        self._tell(failure)
+
+    def _tell(self, failure: UpstreamError | None) -> None:
+        """Tell the response what its reader has found."""
+        reader, response = self._reader, self._response
+        if reader is None or response is None:
             return
-        if reader.ended:
-            self._end(None)
+        if failure is not None or reader.ended:
+            self._end(failure)
         elif reader.status:
-            self._stop_timer()
+            self._due = None
+            if self._timer is not None and not reader.sized:  # it may last, and many may: what one holds counts
+                self._timer.cancel()
+                self._timer = None
             if reader.size > _HIGH_WATER and not self._reading_paused and self._transport is not None:
                 self._reading_paused = True
                 self._transport.pause_reading()
@@ -267,8 +377,8 @@ class Connection(asyncio.Protocol):
                 self._request_sent()
 
     def _hang_up(self) -> None:
-        if self._reader is not None:
-            self._end(self._failure(FailureKind.CLOSED, "the agent closed the connection before the response ended"))
+        if self._reader is not None or self._asker is not None:
+            self._fail(self._failure(FailureKind.CLOSED, "the agent closed the connection before the response ended"))
         else:
             self.abort()
 

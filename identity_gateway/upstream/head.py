@@ -55,11 +55,14 @@ def request_head(
     `length` is that of the body in bytes; None announces a chunked body, and -1 none at all.
     Raises ValueError for control characters anywhere, a target that is not a path, and names that are not tokens.
     """
-    return request_rest(request_start(method, target, host, ()), headers, length=length)
+    head = request_start(method, target, host, headers)
+    if length is None:
+        return head + b"\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head + (b"\r\n\r\n" if length < 0 else b"\r\ncontent-length: %d\r\n\r\n" % length)
 
 
 def request_start(method: bytes, target: bytes, host: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the beginning of a request head, which several requests may share; `request_rest` completes it.
+    """Return the beginning of a request head, which several requests may share: more `request_lines` may follow it.
 
     Raises ValueError as `request_head` does.
     """
@@ -67,25 +70,17 @@ def request_start(method: bytes, target: bytes, host: bytes, headers: Iterable[t
         raise ValueError("the method cannot be sent")
     if not target.startswith(b"/") or target.translate(None, _TARGET):
         raise ValueError("the target is not a path in visible ASCII characters")
-    return _with_fields(method + b" " + target + host, headers)
+    return method + b" " + target + host + request_lines(headers)
 
 
-def request_rest(start: bytes, headers: Iterable[tuple[bytes, bytes]], *, length: int | None) -> bytes:
-    """Return the head that begins so, with more headers; `length` as in `request_head`, which raises the same."""
-    head = _with_fields(start, headers)
-    if length is None:
-        return head + b"\r\ntransfer-encoding: chunked\r\n\r\n"
-    return head + (b"\r\n\r\n" if length < 0 else b"\r\ncontent-length: %d\r\n\r\n" % length)
+def request_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return headers as they stand in a request head, each after the end of the line before it.
 
-
-def _with_fields(start: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    parts: list[bytes] = []
-    for name, value in headers:
-        line = _field_start(name)
-        if line:
-            parts += (line, value)
-    fields = b"".join(parts)
+    Those that are not passed on are left out. Raises ValueError for control characters, and names that are not tokens.
+    """
+    lines = [line + value for name, value in headers if (line := _field_start(name))]
+    fields = b"".join(lines)
     # Every line brings its own CR and LF. One more control character came with a value.
-    if len(fields) - len(fields.translate(None, _CONTROLS)) != len(parts):
+    if len(fields) - len(fields.translate(None, _CONTROLS)) != 2 * len(lines):
         raise ValueError("a field value holds a control character")
-    return start + fields
+    return fields

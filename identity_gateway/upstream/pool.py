@@ -15,7 +15,8 @@ from identity_gateway.upstream.address import AddressBook, Origin, Resolver
 from identity_gateway.upstream.connection import Connection
 from identity_gateway.upstream.dialer import Dialer
 from identity_gateway.upstream.failure import FailureKind, UpstreamError
-from identity_gateway.upstream.head import host_line, request_head, request_rest, request_start
+from identity_gateway.upstream.head import host_line, request_head, request_lines, request_start
+from identity_gateway.upstream.heads import KnownHeads
 from identity_gateway.upstream.response import ResponseReader, UpstreamResponse
 
 _ANNOUNCED = re.compile(rb"(?:^|[ ,])timeout=([0-9]{1,5})(?:$|[ ,])")
@@ -28,9 +29,14 @@ Waiter = asyncio.Future[Connection | None]
 class Lane:
     """The connections to one origin: how many are open, which are idle, and who waits."""
 
-    __slots__ = ("_pool", "_sweeper", "host", "idle", "keep_alive", "open", "origin", "waiting")
+    __slots__ = (
+        "_loop", "_pool", "_sweeper", "heads", "host", "idle", "keep_alive", "max_head", "open", "origin", "waiting",
+    )  # fmt: skip
 
-    def __init__(self, origin: Origin, pool: "Upstream", keep_alive: float) -> None:
+    def __init__(self, origin: Origin, pool: "Upstream", keep_alive: float, max_head: int, heads: KnownHeads) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.heads = heads
+        self.max_head = max_head
         self.origin = origin
         self.host = host_line(origin.authority)
         self.keep_alive = keep_alive
@@ -46,18 +52,17 @@ class Lane:
         while idle:
             connection = idle.pop()
             if connection.usable:
-                if connection.idle_since + self.keep_alive > asyncio.get_running_loop().time():
+                if connection.idle_since + self.keep_alive > self._loop.time():
                     return connection
                 connection.abort()
         return None
 
     def park(self, connection: Connection) -> None:
         """Keep a connection that nobody waits for."""
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self._loop.time()
         self.idle.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self.keep_alive, self._sweep)
+            self._sweeper = self._loop.call_later(self.keep_alive, self._sweep)
 
     def close(self) -> None:
         """Stop the clock and turn away those who wait. The connections are closed by the pool."""
@@ -71,7 +76,10 @@ class Lane:
         """Take back a connection. An agent that announces to close idle ones sooner than we would is believed."""
         if keep_alive is not None and (announced := _ANNOUNCED.search(keep_alive)):
             self.keep_alive = min(self.keep_alive, int(announced[1]) - 1)
-        self._pool.freed(self, connection)
+        if self._pool.queues:
+            self._pool.freed(self, connection)
+        else:
+            self.park(connection)
 
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
@@ -80,7 +88,7 @@ class Lane:
         self._pool.lost(self, connection)
 
     def _sweep(self) -> None:
-        loop, idle = asyncio.get_running_loop(), self.idle
+        loop, idle = self._loop, self.idle
         self._sweeper = None
         while idle and idle[0].idle_since + self.keep_alive <= loop.time():
             idle.popleft().abort()
@@ -116,8 +124,9 @@ class Upstream:
         self._max_wait = connect_timeout
         self._keep_alive = keep_alive
         self._max_head = max_response_head
+        self._heads = KnownHeads()
         self._lanes: dict[Origin, Lane] = {}
-        self._queues: set[Lane] = set()  # the lanes in which somebody waits
+        self.queues: set[Lane] = set()  # the lanes in which somebody waits
         self._tickets = count()
         self._open = 0
         self._connections: set[Connection] = set()
@@ -150,20 +159,28 @@ class Upstream:
                 raise ValueError("content_length is not the length of the body")
             length = -1 if body is None and method in _BODYLESS else len(data)
             request = request_head(method, target, lane.host, headers, length=length) + data
-            connection = lane.take_idle() or await self._acquire(lane)
+            connection = await self.connection(origin)
             response = connection.exchange(request, self._reader(method), head_timeout)
             await response.head()
             return response
         if content_length is not None and content_length < 0:
             raise ValueError("content_length is negative")
         head = request_head(method, target, lane.host, headers, length=content_length)
-        connection = lane.take_idle() or await self._acquire(lane)
+        connection = await self.connection(origin)
         return await connection.exchange_stream(head, body, content_length, self._reader(method), head_timeout)
 
     def idle(self, origin: Origin) -> Connection | None:
-        """Return a connection that can be used at once, if there is one: `send` or `spare` it."""
+        """Return a connection that can be used at once, if there is one: let it `ask`, or `spare` it."""
         lane = self._lanes.get(origin)
         return None if lane is None or lane.waiting else lane.take_idle()
+
+    async def connection(self, origin: Origin) -> Connection:
+        """Return a connection to `ask` on or to `spare`, after those who wait already, and opened if need be.
+
+        Raises UpstreamError: then no agent has heard anything.
+        """
+        lane = self._lane(origin)
+        return lane.take_idle() or await self._acquire(lane)
 
     def spare(self, origin: Origin, connection: Connection) -> None:
         """Take back a connection that was not used."""
@@ -177,26 +194,14 @@ class Upstream:
         """Whether this was closed: what fails now does not fail because of an agent."""
         return self._closing is not None
 
-    def send(
-        self,
-        connection: Connection,
-        start: bytes,
-        headers: Sequence[tuple[bytes, bytes]],
-        body: bytes,
-        *,
-        head_timeout: float,
-    ) -> UpstreamResponse:
-        """POST once on a connection that `idle` returned, and return the response, of which nothing is there yet.
-
-        `start` is what `start` returned. Raises ValueError for what cannot be sent safely; then nothing was sent, and
-        the connection is still idle.
-        """
-        head = request_rest(start, headers, length=len(body))
-        return connection.exchange(head + body, self._reader(b"POST"), head_timeout)
+    lines = staticmethod(request_lines)
 
     @staticmethod
     def start(origin: Origin, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Return the beginning of the head of POSTs to this origin. Raises ValueError for what cannot be sent."""
+        """Return the beginning of the head of POSTs to this origin; more `lines` may follow it.
+
+        Raises ValueError for what cannot be sent.
+        """
         return request_start(b"POST", target, host_line(origin.authority), headers)
 
     def _reader(self, method: bytes) -> ResponseReader:
@@ -223,7 +228,7 @@ class Upstream:
     def _lane(self, origin: Origin) -> Lane:
         lane = self._lanes.get(origin)
         if lane is None:
-            lane = self._lanes[origin] = Lane(origin, self, self._keep_alive)
+            lane = self._lanes[origin] = Lane(origin, self, self._keep_alive, self._max_head, self._heads)
         return lane
 
     async def _acquire(self, lane: Lane) -> Connection:
@@ -266,7 +271,7 @@ class Upstream:
         waiter: Waiter = loop.create_future()
         place = (next(self._tickets), waiter)
         lane.waiting.append(place)
-        self._queues.add(lane)
+        self.queues.add(lane)
         timer = loop.call_later(self._max_wait, self._turn_away, lane, waiter)
         try:
             return await waiter
@@ -302,19 +307,19 @@ class Upstream:
     def _next(self, lane: Lane) -> Lane | None:
         """Return the lane of the caller who waits longest, among those whom a place in `lane` would help."""
         best = None
-        for candidate in list(self._queues):
+        for candidate in list(self.queues):
             waiting = candidate.waiting
             while waiting and waiting[0][1].done():
                 waiting.popleft()
             if not waiting:
-                self._queues.discard(candidate)
+                self.queues.discard(candidate)
             elif candidate is lane or candidate.open < self._max_connections:
                 best = candidate if best is None or waiting[0][0] < best.waiting[0][0] else best
         return best
 
     def freed(self, lane: Lane, connection: Connection) -> None:
         """Hand a connection that is free to whom it is due, or keep it. Called by its lane."""
-        chosen = self._next(lane) if self._queues else None
+        chosen = self._next(lane) if self.queues else None
         if chosen is None:
             lane.park(connection)
         elif chosen is lane:
@@ -331,7 +336,7 @@ class Upstream:
     def _vacate(self, lane: Lane) -> None:
         lane.open -= 1
         self._open -= 1
-        chosen = self._next(lane) if self._queues else None
+        chosen = self._next(lane) if self.queues else None
         if chosen is not None:
             chosen.open += 1
             self._open += 1

@@ -21,7 +21,8 @@ class ResponseReader:
 
     __slots__ = (
         "_bare", "_fields", "_first", "_informed", "_max_head", "_parser", "_refusal", "_size_of_head", "_to_head",
-        "body", "clean", "ended", "headers", "keep_alive", "keep_alive_header", "size", "status", "until_close",
+        "body", "clean", "ended", "headers", "keep_alive", "keep_alive_header", "size", "sized", "status",
+        "until_close",
     )  # fmt: skip
 
     def __init__(self, *, to_head: bool, max_head: int) -> None:
@@ -34,6 +35,7 @@ class ResponseReader:
         self.keep_alive = False
         self.keep_alive_header: bytes | None = None
         self.until_close = False
+        self.sized = False  # the head says how long the body is
         self._to_head = to_head
         self._max_head = max_head
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
@@ -112,7 +114,9 @@ class ResponseReader:
         if coding is not None:
             self._check_coding(coding, length, version)
         self.headers = tuple(self._fields)
+        self._fields = []
         self.status = status
+        self.sized = length is not None
         self.keep_alive = parser.should_keep_alive()
         self.keep_alive_header = fields.get(b"keep-alive")
         self._bare = 0
