@@ -16,6 +16,7 @@ from identity_gateway.errors import Conflict, NotFound, Unavailable, ValidationF
 from identity_gateway.model import AccessKey, Document, Secret
 from identity_gateway.protocol import policy as policies
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
+from identity_gateway.records.changes import Watch
 from identity_gateway.records.races import settled
 from identity_gateway.sealing import Sealer, Unsealable, write_secret_file
 
@@ -116,6 +117,21 @@ class AccessKeys:
         if record is None or (self._given_root is not None and record.name == ROOT):
             return None  # a root key from the settings replaces the one that was made at the first start
         return record, self._unseal(record)
+
+    def peek(self, key_id: str) -> tuple[AccessKey, Secret, Watch | None] | None:
+        """Return what `find` would, and what holds as long as it would again, where that is known without waiting.
+
+        None says: call `find`. Nothing changes the key of the settings: it needs no watch.
+        """
+        if self._given_root is not None and secrets.compare_digest(key_id, self._given_root[0].id):
+            return *self._given_root, None
+        known = self._records.current_at_once(AccessKey, account=self._account, id=key_id)
+        if known is None or known[1] is None or (self._given_root is not None and known[1].name == ROOT):
+            return None
+        try:
+            return known[1], self._unseal(known[1]), known[0]
+        except Unavailable:
+            return None
 
     async def list(self) -> list[AccessKey]:
         """Return all keys that are kept, in the order of their ids."""

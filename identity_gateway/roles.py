@@ -20,6 +20,7 @@ from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.model import Document, Realm, Role
 from identity_gateway.protocol import policy as policies
 from identity_gateway.records import AlreadyExists, Records, Transaction
+from identity_gateway.records.changes import Watch
 from identity_gateway.records.races import settled
 
 SHORTEST_SESSION = 900
@@ -78,6 +79,11 @@ class Roles:
     async def find(self, name: str) -> Role | None:
         """Return the role as it is now, or None."""
         return await self._records.current(Role, account=self._realm.account, name=name)
+
+    def peek(self, name: str) -> tuple[Role, Watch] | None:
+        """Return what `find` would, and what holds as long as it would again, where there is such a role in memory."""
+        known = self._records.current_at_once(Role, account=self._realm.account, name=name)
+        return None if known is None or known[1] is None else (known[1], known[0])
 
     async def get(self, name: str) -> Role:
         """Return the role as it is now. Raises NotFound: do not tell strangers which."""

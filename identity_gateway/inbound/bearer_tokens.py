@@ -4,9 +4,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 from identity_gateway import identity_providers, telemetry
-from identity_gateway.errors import InvalidToken
+from identity_gateway.errors import GatewayError, InvalidToken
 from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.keysets import IssuerKeys, KeySets
 from identity_gateway.model import Document, Secret
@@ -16,14 +17,36 @@ from identity_gateway.protocol.identity_provider import issuer_at
 _REMEMBERED_TOKENS = 10_000
 _REMEMBERED_FOR = 300.0
 
+_READY_RULES = 4096
+"""Authorizers whose rules are kept ready, at most."""
 
-@dataclass(frozen=True, slots=True)
-class _Verified:
+_Key = tuple[bytes, str, int]
+"""The digest of a token, and the version of the runtime that it was shown to."""
+
+_HIT, _MISS = (telemetry.TOKEN_CACHE.labels(result) for result in ("hit", "miss"))
+
+
+class _Verified(NamedTuple):
     """A token that was verified, and until when that may be believed without looking again."""
 
     claims: jwt.SignedClaims
     generation: int
     until: float
+
+
+class _Rules:
+    """What tokens are held against by one authorizer, for as long as the issuer has these keys.
+
+    `headers` are those of tokens that were verified: an issuer writes a few of them.
+    """
+
+    __slots__ = ("authorizer", "generation", "headers", "policy")
+
+    def __init__(self, authorizer: Document, generation: int, policy: jwt.JwtPolicy) -> None:
+        self.authorizer = authorizer
+        self.generation = generation
+        self.policy = policy
+        self.headers = jwt.KnownHeaders()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,8 @@ class BearerTokens:
         self._keysets = keysets
         self._providers = providers or identity_providers.packaged()
         self._clock = clock
-        self._verified: OrderedDict[tuple[bytes, str, int], _Verified] = OrderedDict()
+        self._verified: OrderedDict[_Key, _Verified] = OrderedDict()
+        self._rules: OrderedDict[tuple[str, int], _Rules] = OrderedDict()
 
     async def verify(self, token: Secret, authorizer: Document, *, runtime_id: str, version: int) -> jwt.SignedClaims:
         """Return the claims of a token that this version's authorizer accepts. Raises InvalidToken, InsufficientScope.
@@ -63,20 +87,44 @@ class BearerTokens:
         url = authorizer["discoveryUrl"]
         key = (sha256(token.reveal().encode()).digest(), runtime_id, version)
         present = self._keysets.peek(url)
-        if present is not None and (claims := self._remembered(key, present)):
-            telemetry.TOKEN_CACHE.labels("hit").inc()
+        if present is not None and (claims := self._remembered(key, present, self._clock())):
+            _HIT.inc()
             return claims
-        telemetry.TOKEN_CACHE.labels("miss").inc()
-        unverified = jwt.parse(token.reveal())
+        _MISS.inc()
+        rules = self._rules.get(key[1:])
+        unverified = jwt.parse(token.reveal(), known=None if rules is None else rules.headers)
         keys = present or await self._keysets.get(url)
         try:
-            claims = self._checked(unverified, keys, authorizer)
+            claims = self._checked(unverified, keys, self._rules_of(key, authorizer, keys), self._clock())
         except jwt.UnknownKey:
             if unverified.kid is None:
                 raise
             keys = await self._keysets.refresh_for(url, unverified.kid)
-            claims = self._checked(unverified, keys, authorizer)
-        self._remember(key, claims, keys.generation)
+            claims = self._checked(unverified, keys, self._rules_of(key, authorizer, keys), self._clock())
+        self._remember(key, claims, keys.generation, self._clock())
+        return claims
+
+    def at_once(self, token: bytes, authorizer: Document, *, runtime_id: str, version: int) -> jwt.SignedClaims | None:
+        """Return what `verify` would, with the keys that are in memory, or None: then it says why, or looks further.
+
+        What was verified here is not remembered: most tokens that come once do not come again. Needs a running event
+        loop, in which old keys may be renewed.
+        """
+        keys = self._keysets.peek(authorizer["discoveryUrl"])
+        if keys is None:
+            return None
+        now = self._clock()
+        key = (sha256(token).digest(), runtime_id, version)
+        claims = self._remembered(key, keys, now)
+        if claims is not None:
+            _HIT.inc()
+            return claims
+        try:
+            rules = self._rules_of(key, authorizer, keys)
+            claims = self._checked(jwt.parse(token.decode("ascii"), known=rules.headers), keys, rules, now)
+        except (GatewayError, ValueError):
+            return None
+        _MISS.inc()
         return claims
 
     async def issuer_of(self, authorizer: Document) -> str:
@@ -110,21 +158,35 @@ class BearerTokens:
         found = jwt.explain(token.reveal(), keys.keys, policy, now=self._clock())
         return Explanation(policy.provider.name, keys.issuer, found)
 
-    def _checked(self, token: jwt.UnverifiedToken, keys: IssuerKeys, authorizer: Document) -> jwt.SignedClaims:
-        policy = self._providers.policy_of(authorizer, keys.issuer)
-        return jwt.verify(token, keys.keys, policy, now=self._clock())
+    def _rules_of(self, key: _Key, authorizer: Document, keys: IssuerKeys) -> _Rules:
+        """Return the rules of an authorizer for tokens of this issuer. Raises InvalidToken, where it can have none."""
+        where = key[1:]
+        known = self._rules.get(where)
+        same = known is not None and (known.authorizer is authorizer or known.authorizer == authorizer)
+        if known is not None and same and known.generation == keys.generation:
+            return known
+        made = _Rules(authorizer, keys.generation, self._providers.policy_of(authorizer, keys.issuer))
+        self._rules[where] = made
+        if len(self._rules) > _READY_RULES:
+            self._rules.popitem(last=False)
+        return made
 
-    def _remembered(self, key: tuple[bytes, str, int], keys: IssuerKeys) -> jwt.SignedClaims | None:
+    @staticmethod
+    def _checked(token: jwt.UnverifiedToken, keys: IssuerKeys, rules: _Rules, now: float) -> jwt.SignedClaims:
+        claims = jwt.verify(token, keys.keys, rules.policy, now=now)
+        rules.headers.learn(token)
+        return claims
+
+    def _remembered(self, key: _Key, keys: IssuerKeys, now: float) -> jwt.SignedClaims | None:
         found = self._verified.get(key)
         if found is None:
             return None
-        if found.generation != keys.generation or found.until <= self._clock():
+        if found.generation != keys.generation or found.until <= now:
             del self._verified[key]
             return None
         return found.claims
 
-    def _remember(self, key: tuple[bytes, str, int], claims: jwt.SignedClaims, generation: int) -> None:
-        until = min(claims.expires_at, self._clock() + _REMEMBERED_FOR)
-        self._verified[key] = _Verified(claims, generation, until)
+    def _remember(self, key: _Key, claims: jwt.SignedClaims, generation: int, now: float) -> None:
+        self._verified[key] = _Verified(claims, generation, min(claims.expires_at, now + _REMEMBERED_FOR))
         if len(self._verified) > _REMEMBERED_TOKENS:
             self._verified.popitem(last=False)

@@ -1,9 +1,12 @@
 """Requests that are signed with keys of the gateway's own, long-term or temporary (AWS Signature Version 4)."""
 
+import math
 import re
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from identity_gateway.access_keys import AccessKeys
 from identity_gateway.errors import (
@@ -14,11 +17,18 @@ from identity_gateway.errors import (
     UselessCredentials,
 )
 from identity_gateway.inbound.scheme import Scheme, scheme_of
-from identity_gateway.model import AccessKey, IamPrincipal, Secret
+from identity_gateway.model import AccessKey, IamPrincipal, Role, Secret
 from identity_gateway.protocol import sigv4
 from identity_gateway.protocol.request import Request, SignedRequest
+from identity_gateway.records.changes import Watch
 from identity_gateway.roles import Roles, role_id
 from identity_gateway.temporary_credentials import TemporaryCredentials, TemporaryKey
+
+_READY = 10_000
+"""Keys that are kept ready to verify at once, at most."""
+
+_MARGIN = 1e-6
+"""Seconds: what is as close to its end as that may have ended for who counts in whole microseconds."""
 
 _PORT = re.compile(r":[0-9]*\Z")
 
@@ -29,6 +39,26 @@ class _Key:
 
     secret: Secret = field(repr=False)
     stands_for: IamPrincipal | Unauthenticated
+
+
+class _Ready:
+    """A key that proves somebody for as long as the watch holds, which None does always, and until it expires."""
+
+    __slots__ = ("access_key_id", "expires_at", "principal", "secret", "signing", "watch")
+
+    def __init__(self, principal: IamPrincipal, secret: Secret, watch: Watch | None) -> None:
+        self.access_key_id = principal.access_key_id
+        self.expires_at = math.inf if principal.expires_at is None else principal.expires_at
+        self.principal = principal
+        self.secret = secret
+        self.signing: sigv4.SigningKey | None = None
+        self.watch = watch
+
+    def signing_key(self, day: str, scope: sigv4.Scope) -> sigv4.SigningKey:
+        """Return the key of the day: the last one is kept."""
+        if self.signing is None or self.signing.day != day:
+            self.signing = sigv4.SigningKey(self.secret, day, scope)
+        return self.signing
 
 
 class Signatures:
@@ -56,6 +86,9 @@ class Signatures:
         self._scope = scope
         self._clock = clock
         self._max_skew = max_skew
+        self._most_seconds = max_skew.total_seconds()
+        self._forms = sigv4.Forms()
+        self._ready: OrderedDict[str | bytes, _Ready] = OrderedDict()
 
     def present(self, request: Request) -> sigv4.PresentedSignature:
         """Read the signature in the Authorization header and refuse whatever can be refused before the body was read.
@@ -100,7 +133,54 @@ class Signatures:
         has the secret is told that the key has expired (ExpiredCredentials), or was disabled or has lost its role
         (UselessCredentials). `IamPrincipal.expires_at` says when the credentials end.
         """
-        return _verified(presented, await self._key_of(presented), body_sha256)
+        proven = _verified(presented, await self._key_of(presented), body_sha256)
+        if not presented.in_query:
+            self._forms.learn(presented)
+        return proven
+
+    def at_once(self, request: Request, body_sha256: str) -> tuple[IamPrincipal, SignedRequest] | None:
+        """Return what `present` and `verify` would, without waiting, or None: then they say why, or find what is new.
+
+        Known without waiting are keys and roles that are in memory as they are now, and requests of the form of one
+        that was verified before. Nothing is believed that they would not believe.
+        """
+        reading = self._forms.read(request, body_sha256)
+        if reading is None:
+            return None
+        now = self._clock()
+        if abs(now - reading.signed_at) > self._most_seconds:
+            return None
+        token = reading.security_token
+        name = reading.access_key_id if token is None else sha256(token).digest()
+        ready = self._ready.get(name)
+        if ready is None or not (ready.watch is None or ready.watch.holds()):
+            ready = self._made_ready(name, reading)
+        if ready is None or ready.access_key_id != reading.access_key_id or ready.expires_at <= now + _MARGIN:
+            return None
+        signed = reading.verified(ready.signing_key(reading.day, self._scope))
+        return None if signed is None else (ready.principal, signed)
+
+    def _made_ready(self, name: str | bytes, reading: sigv4.Reading) -> _Ready | None:
+        """Keep the key of a request ready, under this name, if it is in memory and proves somebody."""
+        self._ready.pop(name, None)
+        made = self._ready_of(reading)
+        if made is not None:
+            self._ready[name] = made
+            if len(self._ready) > _READY:
+                self._ready.popitem(last=False)
+        return made
+
+    def _ready_of(self, reading: sigv4.Reading) -> _Ready | None:
+        if reading.security_token is None:
+            found = self._access_keys.peek(reading.access_key_id)
+            whom = None if found is None else self._whom(found[0])
+            return _Ready(whom, *found[1:]) if found is not None and isinstance(whom, IamPrincipal) else None
+        key = self._temporary.open(reading.security_token.decode("latin-1"))
+        role = None if key is None else self._roles.peek(key.role)
+        if key is None or role is None:
+            return None
+        whom = self._in_role(key, role[0])
+        return _Ready(whom, key.secret, role[1]) if isinstance(whom, IamPrincipal) else None
 
     async def _key_of(self, presented: sigv4.PresentedSignature) -> _Key | None:
         if presented.security_token is None:
@@ -110,7 +190,8 @@ class Signatures:
         # A token without its own key would let a long-term key borrow a session, and a session another's secret.
         if key is None or key.access_key_id != presented.access_key_id:
             return None
-        return _Key(key.secret, await self._session(key))
+        role = None if self._temporary.is_expired(key) else await self._roles.find(key.role)
+        return _Key(key.secret, self._in_role(key, role))
 
     def _whom(self, record: AccessKey) -> IamPrincipal | Unauthenticated:
         if record.disabled_at is not None:
@@ -122,11 +203,10 @@ class Signatures:
             record.account, record.id, record.name, admin=record.admin, policy=record.policy, expires_at=until
         )
 
-    async def _session(self, key: TemporaryKey) -> IamPrincipal | Unauthenticated:
+    def _in_role(self, key: TemporaryKey, role: Role | None) -> IamPrincipal | Unauthenticated:
         if self._temporary.is_expired(key):
             why = f"session {key.session} of the role {key.role} has expired"
             return ExpiredCredentials("The security token included in the request is expired", reason=why)
-        role = await self._roles.find(key.role)
         if role is None or not key.is_of(role):
             return UselessCredentials(
                 "The role of these temporary credentials does not exist any more.", reason=f"role {key.role} is gone"

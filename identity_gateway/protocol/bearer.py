@@ -21,7 +21,12 @@ def token(request: Request) -> str:
     """Return the token of the one Authorization header. Raises InvalidToken when there is not exactly one."""
     if request.count(b"authorization") != 1:
         raise InvalidToken(reason="not exactly one Authorization header")
-    match = _BEARER.fullmatch((request.header(b"authorization") or b"").strip(b" \t"))
+    return token_in(request.header(b"authorization") or b"")
+
+
+def token_in(authorization: bytes) -> str:
+    """Return the token of the value of an Authorization header. Raises InvalidToken when it holds none."""
+    match = _BEARER.fullmatch(authorization.strip(b" \t"))
     if match is None:
         raise InvalidToken(reason="the Authorization header holds no well-formed bearer token")
     return match[1].decode("ascii")

@@ -1,6 +1,6 @@
 """What verification may read of an HTTP request: method, raw path, raw query, headers in wire order, body digest.
 
-`Request` is what was received. `SignedRequest` (made by `protocol.sigv4.verify` alone) is what was proven.
+`Request` is what was received. `SignedRequest` (made by `protocol.sigv4` alone) is what was proven.
 The body itself is never here: the caller decides how to read, bound and spool it, and gives its SHA-256.
 """
 

@@ -27,14 +27,22 @@ def loads(data: bytes, *, max_depth: int = 32) -> Any:
         message = f"not UTF-8 at byte {error.start}"
         raise ValueError(message) from None
     _check_depth(text, max_depth)
-    try:
-        value = _DECODER.decode(text)
-    except json.JSONDecodeError as error:
-        message = f"not JSON at character {error.pos}"
-        raise ValueError(message) from None
+    value = _value(text)
     if "\\u" in text:
         _check_surrogates(value)
     return value
+
+
+def _value(text: str) -> Any:
+    try:
+        if text[:1] == "{":
+            value, end = _DECODER.raw_decode(text)
+            if end == len(text):  # nothing stands before it or after it, not even blanks
+                return value
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        message = f"not JSON at character {error.pos}"
+        raise ValueError(message) from None
 
 
 def _check_depth(text: str, limit: int) -> None:
@@ -70,6 +78,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(digits: str) -> int:
+    if len(digits) < 19:
+        return int(digits)
     if len(digits) > 20 or abs(number := int(digits)) > _LARGEST_INTEGER:
         message = "an integer beyond 64 bits"
         raise ValueError(message)

@@ -98,7 +98,8 @@ class ScopeClaim(Part):
         """Return the scopes that a claim holds. A value of another form holds none."""
         if isinstance(value, str) and self.form != "list":
             # split() would also cut at tabs and no-break spaces, which RFC 6749 §3.3 does not know.
-            return tuple(scope for scope in value.split(" ") if scope)
+            scopes = value.split(" ")
+            return tuple(scopes) if "" not in scopes else tuple(scope for scope in scopes if scope)
         if isinstance(value, list) and self.form != "string" and all(isinstance(each, str) for each in value):
             return tuple(value)
         return ()

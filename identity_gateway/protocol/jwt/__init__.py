@@ -13,6 +13,7 @@ from identity_gateway.protocol.jwt.keys import ALGORITHMS, MAX_KEYS, KeySet, Ver
 from identity_gateway.protocol.jwt.policy import ClaimKind, ClaimOperator, CustomClaim, JwtPolicy, check_authorizer
 from identity_gateway.protocol.jwt.token import (
     MAX_TOKEN_LENGTH,
+    KnownHeaders,
     Refusal,
     UnknownKey,
     UnverifiedToken,
@@ -33,6 +34,7 @@ __all__ = [
     "CustomClaim",
     "JwtPolicy",
     "KeySet",
+    "KnownHeaders",
     "Refusal",
     "SignedClaims",
     "UnknownKey",

@@ -54,11 +54,11 @@ def check_claims(payload: VerifiedPayload, policy: JwtPolicy, *, now: float) -> 
     for _, check in checks.CLAIM_CHECKS:
         check(given)
     return SignedClaims(
-        issuer=checks.issuer_of(given),
-        subject=claims.get("sub"),
-        expires_at=float(claims["exp"]),
-        client_id=checks.client_of(claims, policy.provider),
-        scopes=checks.scopes_of(claims, policy.provider),
-        audiences=checks.audiences_of(claims),
-        claims=MappingProxyType(claims),
+        given.issuer,
+        claims.get("sub"),
+        float(claims["exp"]),
+        given.client,
+        given.scopes,
+        given.audiences,
+        MappingProxyType(claims),
     )

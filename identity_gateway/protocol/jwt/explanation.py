@@ -59,8 +59,9 @@ def explain(token: str, keys: KeySet, policy: JwtPolicy, *, now: float) -> tuple
     return tuple(found)
 
 
-def _checked(name: str, check: Callable[[], str]) -> Check:
+def _checked(name: str, check: Callable[[], checks.Finding]) -> Check:
     try:
-        return Check(name, passed=True, why=check())
+        found = check()
+        return Check(name, passed=True, why=found if isinstance(found, str) else found())
     except (InvalidToken, AccessDenied) as error:
         return Check(name, passed=False, why=error.reason)

@@ -4,7 +4,7 @@ Keys are asymmetric or they are not keys: there is no way to give this module a 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -23,6 +23,9 @@ from identity_gateway.protocol.jwt.token import (
 
 MAX_KEYS = 1000
 """Entra ID publishes up to a thousand."""
+
+Verifies = Callable[[bytes, bytes], bool]
+"""Tells whether a signature is one of some bytes. Raises whatever a library makes of hostile ones."""
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -100,6 +103,10 @@ class KeySet:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
+    _proofs: dict[tuple[str, str | None], tuple[Verifies, tuple[str, ...]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
     def __post_init__(self) -> None:
         by_id: dict[str | None, tuple[VerificationKey, ...]] = {}
         for key in self.keys:
@@ -161,6 +168,17 @@ class KeySet:
         """Return for whom a key of the set signs, or nothing where the set does not say."""
         return tuple(each.issuer for each in self._by_id[key.kid] if each.issuer is not None and each.spki == key.spki)
 
+    def proof(self, alg: str, kid: str | None) -> tuple[Verifies, tuple[str, ...]]:
+        """Return what verifies signatures with the key that `find` returns, and for whom it signs. Raises as `find`.
+
+        It is kept: there are no more of them than keys, each with its algorithms.
+        """
+        known = self._proofs.get((alg, kid))
+        if known is None:
+            key = self.find(alg, kid)
+            known = self._proofs[(alg, kid)] = _verifier(key, alg), self.issuers_of(key)
+        return known
+
     def fingerprint(self) -> str:
         """Return a digest of the keys, the same in every process that holds the same ones."""
         digest = hashlib.sha256()
@@ -177,38 +195,71 @@ def verify_signature(token: UnverifiedToken, keys: KeySet) -> VerifiedPayload:
     The key decides the algorithm: a header that names another one is refused before any cryptography. Does not check
     a single claim; the caller knows whose keys these are.
     """
-    key = keys.find(token.alg, token.kid)
+    header = token.header
+    verifies, issuers = keys.proof(header.alg, header.kid)
     try:
-        good = _verifies(key, token.alg, token.signature, token.signing_input)
+        good = verifies(token.signature, token.signing_input)
     except Exception as error:  # noqa: BLE001 - whatever a library makes of hostile bytes, it is not a proof
         raise refused(Refusal.BAD_SIGNATURE, f"verification failed with {type(error).__name__}") from None
     if not good:
         raise refused(Refusal.BAD_SIGNATURE, "the signature does not verify")
-    return VerifiedPayload(token.unverified_payload, token.alg, token.kid, keys.issuers_of(key))
+    return VerifiedPayload(token.unverified_payload, header.alg, header.kid, issuers)
 
 
-def _verifies(key: VerificationKey, alg: str, signature: bytes, data: bytes) -> bool:
+def _verifier(key: VerificationKey, alg: str) -> Verifies:
     digest = ALGORITHMS[alg].digest
-    try:
-        match key.public:
-            case rsa.RSAPublicKey() as public if digest is not None:
-                if len(signature) != (public.key_size + 7) // 8:
-                    return False
-                public.verify(signature, data, _rsa_padding(alg, digest), digest)
-            case ec.EllipticCurvePublicKey() as public if digest is not None and key.curve is not None:
-                # RFC 7518 §3.4: r and s at full length, never DER.
-                size = _COORDINATE_BYTES[key.curve]
-                if len(signature) != 2 * size:
-                    return False
-                r, s = int.from_bytes(signature[:size]), int.from_bytes(signature[size:])
-                public.verify(utils.encode_dss_signature(r, s), data, ec.ECDSA(digest))
-            case ed25519.Ed25519PublicKey() as public:
-                public.verify(signature, data)
-            case _:
-                return False
-    except InvalidSignature:
-        return False
-    return True
+    match key.public:
+        case rsa.RSAPublicKey() as public if digest is not None:
+            return _rsa_verifier(public, _rsa_padding(alg, digest), digest)
+        case ec.EllipticCurvePublicKey() as public if digest is not None and key.curve is not None:
+            return _ec_verifier(public, _COORDINATE_BYTES[key.curve], digest)
+        case ed25519.Ed25519PublicKey() as public:
+            return _ed25519_verifier(public)
+        case _:
+            return lambda _signature, _data: False
+
+
+def _rsa_verifier(public: rsa.RSAPublicKey, form: padding.AsymmetricPadding, digest: hashes.HashAlgorithm) -> Verifies:
+    size, verify = (public.key_size + 7) // 8, public.verify
+
+    def verifies(signature: bytes, data: bytes) -> bool:
+        if len(signature) != size:
+            return False
+        try:
+            verify(signature, data, form, digest)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verifies
+
+
+def _ec_verifier(public: ec.EllipticCurvePublicKey, size: int, digest: hashes.HashAlgorithm) -> Verifies:
+    """Return what verifies signatures of r and s at full length, never DER (RFC 7518 §3.4). `size` is that of one."""
+    rule = ec.ECDSA(digest)
+
+    def verifies(signature: bytes, data: bytes) -> bool:
+        if len(signature) != 2 * size:
+            return False
+        r, s = int.from_bytes(signature[:size]), int.from_bytes(signature[size:])
+        try:
+            public.verify(utils.encode_dss_signature(r, s), data, rule)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verifies
+
+
+def _ed25519_verifier(public: ed25519.Ed25519PublicKey) -> Verifies:
+    def verifies(signature: bytes, data: bytes) -> bool:
+        try:
+            public.verify(signature, data)
+        except InvalidSignature:
+            return False
+        return True
+
+    return verifies
 
 
 def _rsa_padding(alg: str, digest: hashes.HashAlgorithm) -> padding.AsymmetricPadding:

@@ -3,9 +3,9 @@
 Nothing here is proven. Signatures are `jwt.keys`, claims are `jwt.claims`.
 """
 
-import base64
 import binascii
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,15 @@ MAX_TOKEN_LENGTH = 16 * 1024
 """Characters. Entra ID tokens with groups reach 10 KiB."""
 
 _MAX_HEADER_LENGTH = 4 * 1024
+_HEADERS = 16
+"""Headers of tokens that are known, at most: an issuer writes one for each of its keys, and each type of its tokens."""
+
+_PADDING = (b"", b"", b"==", b"=")
+_STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""From the alphabet of base64url to that of base64, in which an exclamation mark has no place."""
+_LAST: tuple[Collection[int], ...] = (range(256), (), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
+"""The last characters of texts, by their length modulo 4, whose unused bits are zero."""
+
 _SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 _KEY_ID = re.compile(r"[\x20-\x7e]{1,256}", re.ASCII)
 _TYPES = frozenset({"jwt", "at+jwt"})
@@ -64,23 +73,40 @@ class UnknownKey(InvalidToken):
         self.kid = kid
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class UnverifiedToken:
-    """A well-formed compact JWS (RFC 7515 §7.1) that anybody may have written. Made by `parse`.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a token, read and found well-formed.
 
     `typ` is in lower case without `application/`, and "" where there is none. `members` are the names in the header.
     """
 
     alg: str
     kid: str | None
+    typ: str
+    members: frozenset[str]
+
+
+@dataclass(slots=True, repr=False, eq=False)
+class UnverifiedToken:
+    """A well-formed compact JWS (RFC 7515 §7.1) that anybody may have written. Made by `parse`."""
+
+    header: Header
     signing_input: bytes
     signature: bytes
     unverified_payload: bytes
-    typ: str = ""
-    members: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"UnverifiedToken(alg={self.alg!r}, kid={self.kid!r})"
+
+    @property
+    def alg(self) -> str:
+        """Return the algorithm that the header names."""
+        return self.header.alg
+
+    @property
+    def kid(self) -> str | None:
+        """Return the key id that the header names."""
+        return self.header.kid
 
     def unverified_issuer(self) -> str | None:
         """Return what the token says of its issuer, or None. Good for a look-up among configured issuers, for no more.
@@ -91,7 +117,7 @@ class UnverifiedToken:
         return issuer if isinstance(issuer, str) else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class VerifiedPayload:
     """The bytes that an issuer signed. Made by `jwt.keys.verify_signature` alone. Says nothing about the claims.
 
@@ -104,8 +130,30 @@ class VerifiedPayload:
     key_issuers: tuple[str, ...] = ()
 
 
-def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH) -> UnverifiedToken:
-    """Read a compact JWS, or raise InvalidToken.
+class KnownHeaders:
+    """The headers of tokens of one issuer, as they were spelt: what was read of one need not be read again."""
+
+    __slots__ = ("_known", "_last")
+
+    def __init__(self) -> None:
+        self._known: dict[str, Header] = {}
+        self._last: Header | None = None
+
+    def get(self, part: str) -> Header | None:
+        """Return what is known of the first part of a token."""
+        return self._known.get(part)
+
+    def learn(self, token: UnverifiedToken) -> None:
+        """Remember the header of a token. To be called when it was verified, or anybody could fill the memory."""
+        if token.header is self._last:
+            return
+        part = token.signing_input.partition(b".")[0].decode("ascii")
+        if part in self._known or len(self._known) < _HEADERS:
+            self._known[part] = self._last = token.header
+
+
+def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH, known: KnownHeaders | None = None) -> UnverifiedToken:
+    """Read a compact JWS, or raise InvalidToken. What is `known` of its header is not found out again.
 
     Refused: anything but three non-empty parts of canonical base64url (RFC 7515 §2: no padding, unused bits zero, so
     that one token has one spelling); `crit`, `b64`, `zip` and `enc`, whatever they say, because none is implemented
@@ -125,33 +173,31 @@ def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH) -> UnverifiedToken:
     header_part, payload_part, signature_part = parts
     if len(header_part) > _MAX_HEADER_LENGTH * 4 // 3:
         raise refused(Refusal.TOO_LARGE, f"the header is longer than {_MAX_HEADER_LENGTH} bytes")
-    header = _header(_decoded(header_part, "header"))
+    header = known.get(header_part) if known is not None else None
+    if header is None:
+        header = _header(_decoded(header_part, "header"))
     payload = _decoded(payload_part, "payload")
-    return UnverifiedToken(
-        alg=header["alg"],
-        kid=header.get("kid"),
-        signing_input=f"{header_part}.{payload_part}".encode("ascii"),
-        signature=_decoded(signature_part, "signature"),
-        unverified_payload=payload,
-        typ=_plain_type(header.get("typ", "")),
-        members=frozenset(header),
-    )
+    signing_input = token[: len(header_part) + 1 + len(payload_part)].encode("ascii")
+    return UnverifiedToken(header, signing_input, _decoded(signature_part, "signature"), payload)
 
 
 def base64url(text: str) -> bytes:
     """Decode canonical base64url without padding (RFC 7515 §2). Raises ValueError."""
-    if not _SEGMENT.fullmatch(text):
-        message = "characters outside the base64url alphabet"
-        raise ValueError(message)
     try:
-        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except binascii.Error:
-        message = "not a base64url length"
-        raise ValueError(message) from None
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode("ascii"):
-        message = "unused bits are not zero"
-        raise ValueError(message)
-    return data
+        octets = text.encode("ascii")
+        past = len(octets) & 3
+        if octets and octets[-1] in _LAST[past]:
+            return binascii.a2b_base64(octets.translate(_STANDARD) + _PADDING[past], strict_mode=True)
+    except ValueError:
+        pass
+    raise ValueError(_fault(text))
+
+
+def _fault(text: str) -> str:
+    """Return why a text is no canonical base64url."""
+    if not _SEGMENT.fullmatch(text):
+        return "characters outside the base64url alphabet"
+    return "not a base64url length" if len(text) % 4 == 1 else "unused bits are not zero"
 
 
 def payload_object(payload: bytes) -> dict[str, Any]:
@@ -183,7 +229,7 @@ def _decoded(part: str, name: str) -> bytes:
         raise refused(Refusal.BAD_ENCODING, f"{name}: {error}") from None
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _header(data: bytes) -> Header:
     try:
         header = strictjson.loads(data)
     except ValueError as error:
@@ -202,7 +248,7 @@ def _header(data: bytes) -> dict[str, Any]:
         raise refused(Refusal.BAD_HEADER, "kid is not a string of 1 to 256 printable characters")
     if "typ" in header:
         _check_type(header["typ"])
-    return header
+    return Header(header["alg"], header.get("kid"), _plain_type(header.get("typ", "")), frozenset(header))
 
 
 def _check_type(typ: Any) -> None:

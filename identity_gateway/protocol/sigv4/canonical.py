@@ -8,6 +8,7 @@ import hmac
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote_from_bytes
 
 from identity_gateway.model import Secret
@@ -89,8 +90,16 @@ def string_to_sign(timestamp: str, credential_scope: str, canonical: bytes) -> b
 
 
 def signing_key(secret: Secret, date: str, region: str, service: str) -> bytes:
-    """Return the key derived for a day (`YYYYMMDD`), region and service: as secret as the secret for that day."""
-    key = b"AWS4" + secret.reveal().encode()
+    """Return the key derived for a day (`YYYYMMDD`), region and service: as secret as the secret for that day.
+
+    The last ones are kept, by the secret itself.
+    """
+    return _signing_key(secret.reveal(), date, region, service)
+
+
+@lru_cache(maxsize=1024)
+def _signing_key(secret: str, date: str, region: str, service: str) -> bytes:
+    key = b"AWS4" + secret.encode()
     for step in (date, region, service, TERMINATOR):
         key = hmac.digest(key, step.encode(), "sha256")
     return key
