@@ -7,7 +7,7 @@ Of what is refused to strangers only so much is kept one by one: the table of re
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ import structlog
 from identity_gateway import telemetry
 from identity_gateway.errors import Unavailable, ValidationFailed
 from identity_gateway.model import AuditRecord, Document
-from identity_gateway.records import Records
+from identity_gateway.records import AlreadyExists, Records
 from identity_gateway.records.tables import stored
 
 _log = structlog.get_logger()
@@ -38,6 +38,13 @@ STRANGERS_PER = 60.0
 _MOST_SOURCES = 1000
 _BATCH = 200
 _WAITING = 10_000
+_PROCESSES = 2048
+"""Lots of which each process draws one: numbers of records are the microseconds of their time, and the lot."""
+
+_BACK = 60_000_000 * _PROCESSES
+"""How far a clock may be put back before numbers follow it: those of what is written meanwhile go on rising."""
+
+_ATTEMPTS = 5
 
 
 Row = tuple[Any, ...]
@@ -45,6 +52,9 @@ Row = tuple[Any, ...]
 
 Told = Callable[[Unavailable | None], None]
 """Hears that a record was committed, or why it was not."""
+
+_Repeated = tuple[Row, str, str, Told, bool]
+"""What was recorded before, the request and its source this time, and whether it must be on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +117,11 @@ class Audit:
         self._strangers = _Strangers(clock)
         self._summing: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Row, Told, bool]] = []
-        self._repeated: list[tuple[Row, Told]] = []
-        self._mark, self._written = secrets.token_hex(4), 0
+        self._repeated: list[_Repeated] = []
+        self._unflushed: list[Told] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lot, self._next = secrets.randbelow(_PROCESSES), 0
+        self._flusher: asyncio.Task[None] | None = None
         self._committer: asyncio.Task[None] | None = None
         self._pruner: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
@@ -127,6 +140,10 @@ class Audit:
                 return
         await self._enqueued(self.written(decided))
 
+    async def keep(self, row: Row) -> None:
+        """Do as `record` with what `written` has returned: not with refusals of strangers."""
+        await self._enqueued(row)
+
     def written(self, decided: Decided) -> Row:
         """Return a decision of now as its record is kept. Raises Unavailable for text that cannot be."""
         try:
@@ -139,38 +156,71 @@ class Audit:
 
         `told` must not raise. The record is in the database when it hears of it, and on the disk a moment later.
         """
-        now = int(self._clock() * 1e6)
-        account, _, _, _, principal, action, resource, decision, reason, _, details = row
-        again = (
-            account,
-            self._id(now),
-            now,
-            request_id,
-            principal,
-            action,
-            resource,
-            decision,
-            reason,
-            source,
-            details,
-        )
         if not self._repeated:
-            asyncio.get_running_loop().call_soon(self._write)
-        self._repeated.append((again, told))
+            self._write_soon()
+        self._repeated.append((row, request_id, source, told, False))
+
+    def repeat_durably(self, row: Row, request_id: str, source: str, told: Told) -> None:
+        """Do as `repeat`, but `told` hears of the record when it is on the disk, as `record` returns.
+
+        Those who wait at the same time share one flush.
+        """
+        if not self._repeated:
+            self._write_soon()
+        self._repeated.append((row, request_id, source, told, True))
+
+    def _write_soon(self) -> None:
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._loop.call_soon(self._write)
 
     def _write(self) -> None:
         """Write the records of the calls that came together, at once if nobody else writes."""
-        batch, self._repeated = self._repeated, []
-        for begin in range(0, len(batch), _BATCH):
-            part = batch[begin : begin + _BATCH]
-            written = not self._waiting and self._records.write_at_once(AuditRecord, [row for row, _ in part])
-            if written:
-                telemetry.AUDIT_BATCH.observe(len(part))
-            for row, told in part:
-                if written:
-                    _tell(told, None)
-                else:
-                    self._enqueue(row, told, durable=False)
+        repeated, self._repeated = self._repeated, []
+        for begin in range(0, len(repeated), _BATCH):
+            part = repeated[begin : begin + _BATCH]
+            rows = self._rows(part)
+            if not self._waiting and self._records.write_at_once(AuditRecord, rows):
+                telemetry.audit_batch(len(part))
+                for _, _, _, told, durable in part:
+                    if durable:
+                        self._flush_before(told)
+                    else:
+                        _tell(told, None)
+            else:
+                for row, (_, _, _, told, durable) in zip(rows, part, strict=True):
+                    self._enqueue(row, told, durable=durable)
+
+    def _rows(self, repeated: Sequence[_Repeated]) -> list[Row]:
+        """Return the records as of now: one reading of the clock is good for all of them."""
+        now = int(self._clock() * 1e6)
+        number = self._numbers(now, len(repeated))
+        rows = []
+        for row, request_id, source, _, _ in repeated:
+            account, _, _, _, principal, action, resource, decision, reason, _, details = row
+            rows.append(
+                (account, number, now, request_id, principal, action, resource, decision, reason, source, details)
+            )
+            number += _PROCESSES
+        return rows
+
+    def _flush_before(self, told: Told) -> None:
+        self._unflushed.append(told)
+        if self._flusher is None or self._flusher.done():
+            assert self._loop is not None
+            self._flusher = self._loop.create_task(self._flush())
+
+    async def _flush(self) -> None:
+        """Have the records flushed: those that are written meanwhile take the next turn, together."""
+        while self._unflushed:
+            waiting, self._unflushed = self._unflushed, []
+            fault: Unavailable | None = None
+            try:
+                await self._records.flush()
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+                _log.error("audit records could not be flushed", count=len(waiting), fault=error.__class__.__name__)
+                fault = error if isinstance(error, Unavailable) else Unavailable(reason="audit sink failed")
+            _tell_all(waiting, fault)
 
     def _enqueued(self, row: Row) -> asyncio.Future[None]:
         committed = asyncio.get_running_loop().create_future()
@@ -183,7 +233,7 @@ class Audit:
             else:
                 committed.set_exception(fault)
 
-        self._enqueue(row, tell, durable=True)
+        self.repeat_durably(row, row[3], row[9], tell)
         return committed
 
     def _enqueue(self, row: Row, told: Told, *, durable: bool) -> None:
@@ -218,14 +268,16 @@ class Audit:
             self._closing.set()
             await self._pruner
         self._sum_up()
-        if self._committer is not None:
-            await self._committer
+        self._write()
+        for busy in (self._committer, self._flusher):
+            if busy is not None:
+                await busy
 
     def _made(self, decided: Decided) -> AuditRecord:
         now = self._clock()
         return AuditRecord(
             account=self._account,
-            id=self._id(int(now * 1e6)),
+            id=self._numbers(int(now * 1e6), 1),
             at=datetime.fromtimestamp(now, UTC),
             request_id=decided.request_id,
             principal=_bounded(decided.principal),
@@ -237,10 +289,16 @@ class Audit:
             details=decided.details,
         )
 
-    def _id(self, microseconds: int) -> str:
-        """Return an id that sorts by time, and that no other process makes."""
-        self._written += 1
-        return f"{microseconds:016x}-{self._mark}{self._written:08x}"
+    def _numbers(self, microseconds: int, count: int) -> int:
+        """Return the first of so many numbers, `_PROCESSES` apart, that sort by time and that this process gives once.
+
+        Another process that drew the same lot may give the same one in the same microsecond: see `_commit`.
+        """
+        first = microseconds * _PROCESSES + self._lot
+        if 0 <= self._next - first < _BACK:
+            first = self._next
+        self._next = first + count * _PROCESSES
+        return first
 
     async def _commit(self) -> None:
         while self._waiting:
@@ -248,34 +306,47 @@ class Audit:
             fault: Unavailable | None = None
             try:
                 durable = any(durable for _, _, durable in batch)
-                await self._records.append(AuditRecord, [row for row, _, _ in batch], durable=durable)
-                telemetry.AUDIT_BATCH.observe(len(batch))
+                await self._append([row for row, _, _ in batch], durable=durable)
+                telemetry.audit_batch(len(batch))
             except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 _log.error("audit records could not be committed", count=len(batch), fault=error.__class__.__name__)
                 fault = error if isinstance(error, Unavailable) else Unavailable(reason="audit sink failed")
-            for _, told, _ in batch:
-                _tell(told, None if fault is None else Unavailable(reason=f"audit: {fault.reason}"))
+            _tell_all([told for _, told, _ in batch], fault)
+
+    async def _append(self, rows: list[Row], *, durable: bool) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._records.append(AuditRecord, rows, durable=durable)
+            except AlreadyExists:
+                self._lot, self._next = secrets.randbelow(_PROCESSES), 0
+                number = self._numbers(int(self._clock() * 1e6), len(rows))
+                rows = [(row[0], number + place * _PROCESSES, *row[2:]) for place, row in enumerate(rows)]
+        raise Unavailable(reason="no number is free")
 
     async def _prune(self) -> None:
         while not self._closing.is_set():
-            horizon = f"{int((self._clock() - self._retention.total_seconds()) * 1e6):016x}"
             try:
-                await self._prune_before(horizon)
+                await self._prune_before(datetime.fromtimestamp(self._clock(), UTC) - self._retention)
             except Unavailable as error:
                 _log.warning("old audit records could not be deleted", reason=error.reason)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._closing.wait(), 3600)
 
-    async def _prune_before(self, horizon: str) -> None:
+    async def _prune_before(self, horizon: datetime) -> None:
         """Delete in small pieces, so that no decision waits long for its own record."""
         while not self._closing.is_set():
             async with self._records.write() as transaction:
                 oldest = await transaction.list(AuditRecord, account=self._account, limit=500)
-                aged = [record for record in oldest if record.id < horizon]
+                aged = [record for record in oldest if record.at < horizon]
                 for record in aged:
                     await transaction.delete(AuditRecord, account=self._account, id=record.id)
             if len(aged) < 500:
                 return
+
+
+def _tell_all(waiting: Sequence[Told], fault: Unavailable | None) -> None:
+    for told in waiting:
+        _tell(told, None if fault is None else Unavailable(reason=f"audit: {fault.reason}"))
 
 
 def _tell(told: Told, fault: Unavailable | None) -> None:
@@ -288,4 +359,6 @@ def _tell(told: Told, fault: Unavailable | None) -> None:
 
 def _bounded(text: str) -> str:
     """Cut a text that strangers may have written: printable, at most 1,000 characters."""
+    if len(text) <= 1000 and text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text[:1000])

@@ -143,7 +143,7 @@ class AuditRecord:
     """One decision: who asked for what on which resource, what was decided and why. Never holds a credential."""
 
     account: str
-    id: str
+    id: int
     at: datetime
     request_id: str
     principal: str

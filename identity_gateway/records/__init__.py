@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, TypeVar
 
-from identity_gateway.records.changes import Changes
+from identity_gateway.records.changes import Changes, Watch
 
 R = TypeVar("R")
 
@@ -95,6 +95,13 @@ class Records(Protocol):
         """
         ...
 
+    def current_at_once(self, kind: type[R], /, *, account: str, **key: Any) -> tuple[Watch, R | None] | None:
+        """Return what `current` would, and what holds as long as it would again, or None where that takes waiting.
+
+        A record of None is one that is known not to exist.
+        """
+        ...
+
     def write(self) -> AbstractAsyncContextManager[Transaction]:
         """Begin a transaction that commits when the block ends, and rolls back when it raises."""
         ...
@@ -102,15 +109,20 @@ class Records(Protocol):
     def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
         """Add records as `append` does, if that takes neither waiting nor the disk; else do nothing and return False.
 
-        They survive the end of every process, but perhaps not a power cut in the next second.
+        They survive the end of every process, but perhaps not a power cut in the next second: see `flush`.
         """
+        ...
+
+    async def flush(self) -> None:
+        """Return when all that was written at once before is on the disk. Raises Unavailable; then it may not be."""
         ...
 
     async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
         """Add records that are never changed, as `tables.stored` writes them; return when all of them are committed.
 
         What is not `durable` survives the end of every process, but perhaps not a power cut in the next moments.
-        Raises Unavailable; then none of them is. Whoever is cancelled meanwhile does not stop the commit.
+        Raises Unavailable, and AlreadyExists for a key that is taken; then none of them is. Whoever is cancelled
+        meanwhile does not stop the commit.
         """
         ...
 

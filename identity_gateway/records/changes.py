@@ -4,21 +4,33 @@ Every process that shares a database on this machine maps one small file. Whoeve
 the records in it before anybody hears of the commit; whoever keeps a record compares the marks, which costs less than
 asking the database by a factor of hundreds. What was changed on another machine is noticed when `longest` is over. The
 file holds nothing of the records. This module does not read or write the database.
+
+One more mark, the common one, changes with every change: while it stands, no other need be looked at. Who changes
+something writes the places first and the common mark after them; who looks reads the common mark first and the places
+after it. Say somebody was told of a change: its common mark stands by then, or a later one. A watch that has seen an
+earlier one finds that it differs, and compares its places. A watch that has seen this one or a later one read its
+places after that, thus after they were changed, and found it out then. No two marks are alike (64 random bits): one
+that is still the same was not written meanwhile. The steps are kept in order also for processors that would not.
 """
 
 import mmap
 import os
 import secrets
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
 from zlib import crc32
 
 _PLACES = 8192
-_BYTES = 8 * _PLACES
+_COMMON = _PLACES
+_BYTES = 8 * (_PLACES + 1)
+
+_SPREAD = 0.618034
+"""Of the golden section: its multiples are spread evenly over a whole, however many there are."""
 
 SHARED_LONGEST, OWN_LONGEST = 1.0, 10.0
-"""Seconds that a record is used without asking again: where other machines may change it, and where none can."""
+"""Seconds that a record is used at most without asking again: where other machines may change it, where none can."""
 
 Changed = tuple[str, ...]
 """What was changed: a table, and the column and value by which one record of it is known; the table alone for any."""
@@ -27,12 +39,14 @@ Changed = tuple[str, ...]
 class Changes:
     """The marks of one database. `longest` is in seconds: no record is used for longer without asking again.
 
+    Some are asked for again after half of that: what was read in one moment shall not be asked for again in one.
     Places are shared by the hash of what they stand for: records may seem changed that are not, never the other way.
     """
 
     def __init__(self, path: Path | None, *, longest: float) -> None:
         """Map the file, which is made where there is none. Without a path the marks are this process's own."""
         self.longest = longest
+        self._turn = 0.0
         if path is None:
             self._map = mmap.mmap(-1, _BYTES)
         else:
@@ -42,12 +56,18 @@ class Changes:
     def watch(self, *names: Changed) -> "Watch":
         """Return what holds until one of these is changed. Take it before the database is asked."""
         places = tuple(_place(name) for name in names)
-        return Watch(self._marks, places, time.monotonic() + self.longest)
+        self._turn = (self._turn + _SPREAD) % 1
+        now = time.monotonic()
+        return Watch(self._marks, places, now + self.longest * (1 - self._turn / 2), now + self.longest)
 
     def note(self, changed: Iterable[Changed]) -> None:
         """Mark what was changed. To be called between the commit and its acknowledgement."""
-        for name in changed:
-            self._marks[_place(name)] = secrets.randbits(64)
+        places = [_place(name) for name in changed]
+        for place in places:
+            self._marks[place] = secrets.randbits(64)
+        if places:
+            _in_order()
+            self._marks[_COMMON] = secrets.randbits(64)
 
     def close(self) -> None:
         """Give the file back."""
@@ -56,20 +76,58 @@ class Changes:
 
 
 class Watch:
-    """Holds as long as nothing was changed that it was taken for, and no longer than the file is believed."""
+    """Holds as long as nothing was changed that it was taken for, and no longer than the file is believed.
 
-    __slots__ = ("_marks", "_places", "_seen", "_until")
+    `aged_at`, by the clock of `time.monotonic`, is when it is time to ask again: it still holds then.
+    """
 
-    def __init__(self, marks: memoryview, places: tuple[int, ...], until: float) -> None:
+    __slots__ = ("_common", "_marks", "_places", "_seen", "_until", "aged_at")
+
+    def __init__(self, marks: memoryview, places: tuple[int, ...], aged_at: float, until: float) -> None:
         self._marks = marks
         self._places = places
+        self._common = marks[_COMMON]
+        _in_order()
         self._seen = [marks[place] for place in places]
+        self.aged_at = aged_at
         self._until = until
 
-    def holds(self) -> bool:
-        """Say whether what was read since may still be used."""
+    def is_fresh(self, now: float) -> bool:
+        """Say whether this holds, and need not be asked for again."""
+        return now < self.aged_at and self.holds(now)
+
+    def holds(self, now: float | None = None) -> bool:
+        """Say whether what was read since may still be used. `now` is what `time.monotonic` says, if that is known.
+
+        The time of an event loop will do: it is of the same clock, as of the beginning of the loop's round.
+        """
+        if (time.monotonic() if now is None else now) >= self._until:
+            return False
+        common = self._marks[_COMMON]
+        return common == self._common or self._unchanged(common)
+
+    def _unchanged(self, common: int) -> bool:
+        """Look at the places themselves, because something was changed somewhere."""
         marks = self._marks
-        return time.monotonic() < self._until and [marks[place] for place in self._places] == self._seen
+        _in_order()
+        if [marks[place] for place in self._places] != self._seen:
+            return False
+        self._common = common
+        return True
+
+
+_fence = threading.Lock()
+
+
+def _in_order() -> None:
+    """Let nothing that stands before this in the program happen after what stands behind it.
+
+    A lock that is given back and taken again is a barrier in both directions, on processors that need one.
+    """
+    with _fence:
+        pass
+    with _fence:
+        pass
 
 
 def _place(name: Changed) -> int:

@@ -3,6 +3,8 @@
 Asks the database when it must, and watches what it was told. This module does not write.
 """
 
+import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
@@ -27,7 +29,7 @@ class CurrentRecords:
     def __init__(self, read: Callable[[], AbstractAsyncContextManager[Transaction]], changes: Changes) -> None:
         self._read = read
         self._changes = changes
-        self._known: dict[tuple[Any, ...], tuple[Watch, Any]] = {}
+        self._known: OrderedDict[tuple[Any, ...], tuple[Watch, Any]] = OrderedDict()
 
     async def get(self, kind: type[R], account: str, key: dict[str, Any]) -> R | None:
         """Return the record with this whole primary key, or unique value, as it is now, or None."""
@@ -35,14 +37,21 @@ class CurrentRecords:
             return (await self._looked_up(kind, account, key))[1]
         name = (kind, account, *key.items())
         known = self._known.get(name)
-        if known is not None and known[0].holds():
+        if known is not None and known[0].is_fresh(time.monotonic()):
             remembered: R | None = known[1]
             return remembered
         watch, record = await self._looked_up(kind, account, key)
         self._known[name] = watch, record
         if len(self._known) > _REMEMBERED:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         return record
+
+    def peek(self, kind: type[R], account: str, key: dict[str, Any]) -> tuple[Watch, R | None] | None:
+        """Return what `get` would without asking the database, and what it rests on; None where it would ask."""
+        if kind in _EXACT and self._changes.longest < OWN_LONGEST:
+            return None
+        known = self._known.get((kind, account, *key.items()))
+        return known if known is not None and known[0].holds() else None
 
     async def _looked_up(self, kind: type[R], account: str, key: dict[str, Any]) -> tuple[Watch, R | None]:
         table, unique = table_of(kind).name, unique_of(kind)

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from identity_gateway import errors
 from identity_gateway.records import AlreadyExists, Stale, connect, schema
 from identity_gateway.records.append import Appender, PostgresqlAppender, SqliteAppender
-from identity_gateway.records.changes import OWN_LONGEST, SHARED_LONGEST, Changed, Changes
+from identity_gateway.records.changes import OWN_LONGEST, SHARED_LONGEST, Changed, Changes, Watch
 from identity_gateway.records.current import CurrentRecords, names_of
 from identity_gateway.records.tables import is_comparable, key_of, table_of, values_of
 
@@ -101,9 +101,18 @@ class SqlRecords:
         """Return the record with this whole primary key, or unique value, as it is now, or None; see `Records`."""
         return await self._current.get(kind, account, key)
 
+    def current_at_once(self, kind: type[R], /, *, account: str, **key: Any) -> tuple[Watch, R | None] | None:
+        """Return what `current` would, and what it rests on, or None where it would have to wait; see `Records`."""
+        return self._current.peek(kind, account, key)
+
     def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
         """Add records as `append` does, if that takes neither waiting nor the disk; else return False."""
         return self._appender.write(table_of(kind), rows)
+
+    async def flush(self) -> None:
+        """Return when all that was written at once before is on the disk; see `Records`."""
+        with _named_faults():
+            await self._appender.flush()
 
     async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
         """Add records that are never changed, as `tables.stored` writes them; see `Records`. They are not watched."""
@@ -323,7 +332,7 @@ def _named_faults() -> Iterator[None]:
     # `from None`: a driver's text may repeat values, and some of those are nobody's business.
     try:
         yield
-    except exc.IntegrityError:
+    except (exc.IntegrityError, sqlite3.IntegrityError, asyncpg.UniqueViolationError):
         raise AlreadyExists from None
     except _FAULTS as error:
         raise errors.Unavailable(reason=f"records: {_describe(error)}") from None

@@ -119,6 +119,9 @@ _COLUMN_TYPES: dict[Any, TypeEngine[Any]] = {
     Document: sa.JSON(none_as_null=True),
 }
 
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""A number that is the whole key. SQLite keeps its table in this order, without an index, if it is an INTEGER."""
+
 
 def table_of(kind: type[Any]) -> sa.Table:
     """Return the table of a kind of record. Anything else is a TypeError."""
@@ -195,7 +198,10 @@ def _declare(
     if unique:
         rules.append(sa.UniqueConstraint(*unique))
     rules += [sa.Index(None, *columns) for columns in indexes]
-    return sa.Table(name, METADATA, *(_column(field) for field in dataclasses.fields(kind)), *rules)
+    columns = [_column(field) for field in dataclasses.fields(kind)]
+    if key == ("id",):
+        columns[1].type = _NUMBER
+    return sa.Table(name, METADATA, *columns, *rules)
 
 
 _TABLES: dict[type[Any], sa.Table] = {
@@ -212,7 +218,7 @@ _TABLES: dict[type[Any], sa.Table] = {
     AccessKey: _declare(AccessKey, "access_key", key=("account", "id"), unique=("account", "name")),
     Tag: _declare(Tag, "tag", key=("account", "resource", "key")),
     IdempotentResult: _declare(IdempotentResult, "idempotent_result", key=("account", "operation", "token")),
-    AuditRecord: _declare(AuditRecord, "audit_record", key=("account", "id")),
+    AuditRecord: _declare(AuditRecord, "audit_record", key=("id",)),
     KeyCheck: _declare(KeyCheck, "key_check", key=("account", "name")),
     CredentialProvider: _declare(
         CredentialProvider, "credential_provider", key=("account", "kind", "name"), unique=("account", "id")
@@ -235,7 +241,10 @@ _TABLES: dict[type[Any], sa.Table] = {
     SigningKey: _declare(SigningKey, "signing_key", key=("account", "id")),
 }
 
-_KEYS = {kind: tuple(column.name for column in table.primary_key) for kind, table in _TABLES.items()}
+_KEYS = {
+    kind: ("account", *(column.name for column in table.primary_key if column.name != "account"))
+    for kind, table in _TABLES.items()
+}
 _COLUMNS = {kind: tuple(column.name for column in table.columns) for kind, table in _TABLES.items()}
 
 _UNIQUE = {

@@ -44,6 +44,14 @@ def runtime(account: str, identifier: str = "hello-AbCdEf1234", **changes: Any) 
     return replace(AgentRuntime(account, identifier, f"name of {identifier}", 1, NOW, NOW), **changes)
 
 
+def a_number() -> int:
+    """Return a number that no other record has: accounts share them."""
+    return next(_numbers)
+
+
+_numbers = count(uuid4().int >> 72)
+
+
 def one_of_each(account: str) -> list[Any]:
     return [
         runtime(account),
@@ -53,7 +61,7 @@ def one_of_each(account: str) -> list[Any]:
         AccessKey(account, "AKIA", "ci", b"\x00\xff", admin=True, policy=None, created_at=NOW),
         Tag(account, "arn:aws:x", "Größe", "𝄞"),
         IdempotentResult(account, "CreateAgentRuntime", "t" * 256, b"", {}, NOW),
-        AuditRecord(account, "01", NOW, "q", "p", "a", "r", "allow", "", "127.0.0.1", {"n": 1}),
+        AuditRecord(account, a_number(), NOW, "q", "p", "a", "r", "allow", "", "127.0.0.1", {"n": 1}),
         KeyCheck(account, "default", b"sealed"),
         CredentialProvider(account, "oauth2", "p", "id", "V", {"a": 1}, {}, "MANAGED", None, b"sealed", NOW, NOW),
         given_grant(account),
@@ -113,7 +121,7 @@ class RecordsSuite:
 
     async def test_appended_records_are_those_that_are_read(self, records: SqlRecords, account: str):
         kept = [
-            AuditRecord(account, f"{n}", NOW, "q", "Größe", "a", "r", "allow", "", "𝄞", {"n": n, "ü": [None, "\0"]})
+            AuditRecord(account, a_number(), NOW, "q", "Größe", "a", "r", "allow", "", "𝄞", {"n": n, "ü": [None, "\0"]})
             for n in range(3)
         ]
         await records.append(AuditRecord, [stored(record) for record in kept])
@@ -121,7 +129,7 @@ class RecordsSuite:
             assert await tx.list(AuditRecord, account=account) == kept
 
     async def test_rows_of_which_one_is_there_already_are_not_appended(self, records: SqlRecords, account: str):
-        first, second = (AuditRecord(account, each, NOW, *"qparasx", {}) for each in "ab")
+        first, second = (AuditRecord(account, a_number(), NOW, *"qparasx", {}) for _ in range(2))
         await records.append(AuditRecord, [stored(first)])
         with pytest.raises((AlreadyExists, errors.Unavailable)):
             await records.append(AuditRecord, [stored(second), stored(first)])
@@ -132,10 +140,10 @@ class RecordsSuite:
     @pytest.mark.parametrize("text", ["\0", "\ud800"])
     async def test_text_that_no_backend_keeps_is_not_written_as_a_row(self, account: str, text: str):
         with pytest.raises(errors.ValidationFailed):
-            stored(AuditRecord(account, "a", NOW, text, *"parasx", {}))
+            stored(AuditRecord(account, a_number(), NOW, text, *"parasx", {}))
 
     async def test_appending_waits_for_its_turn(self, records: SqlRecords, account: str):
-        row = stored(AuditRecord(account, "a", NOW, *"qparasx", {}))
+        row = stored(AuditRecord(account, a_number(), NOW, *"qparasx", {}))
         async with records.write() as tx:
             await tx.create(Tag(account, "r", "k", "v"))
             appending = asyncio.create_task(records.append(AuditRecord, [row]))

@@ -2,6 +2,10 @@
 
 import asyncio
 import itertools
+import select
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
@@ -245,3 +249,104 @@ def test_a_file_of_changes_that_was_cut_is_made_whole(tmp_path: Path):
     assert not watch.holds()
     del watch
     found.close()
+
+
+# --- Watches ---
+
+
+def test_a_watch_holds_for_the_longest_time_and_is_fresh_for_half_of_it_at_least():
+    made = Changes(None, longest=60)
+    before = time.monotonic()
+    watches = [made.watch(("tag",)) for _ in range(100)]
+    after = time.monotonic()
+    assert all(watch.is_fresh(before + 29.9) and watch.holds(before + 59.9) for watch in watches)
+    assert not any(watch.is_fresh(after + 60) or watch.holds(after + 60) for watch in watches)
+
+
+def test_watches_of_one_moment_do_not_age_in_one_moment():
+    made = Changes(None, longest=60)
+    now = time.monotonic()
+    watches = [made.watch(("tag",)) for _ in range(100)]
+    left = [sum(watch.is_fresh(now + 30 + second) for watch in watches) for second in range(31)]
+    assert max(before - after for before, after in itertools.pairwise(left)) <= 6
+
+
+def test_a_watch_that_is_fresh_does_not_outlive_a_change():
+    made = Changes(None, longest=60)
+    watch = made.watch(("tag", "resource", "r"))
+    made.note([("tag", "resource", "r")])
+    assert not watch.is_fresh(time.monotonic())
+
+
+def test_a_watch_that_saw_another_change_sees_its_own():
+    made = Changes(None, longest=60)
+    watch = made.watch(("tag", "resource", "r"))
+    made.note([("tag", "resource", "another")])
+    assert watch.holds()
+    made.note([("tag", "resource", "r")])
+    assert not watch.holds()
+    assert not watch.holds()
+
+
+def test_a_watch_holds_whatever_else_is_changed(tmp_path: Path):
+    made = Changes(tmp_path / "changes", longest=60)
+    watch = made.watch(("tag", "resource", "r"))
+    held = []
+    for number in range(50):
+        made.note([("tag", "resource", f"another {number}")])
+        held.append(watch.holds())
+    assert held == [True] * 50
+    del watch
+    made.close()
+
+
+def test_nothing_that_was_changed_is_nothing():
+    made = Changes(None, longest=60)
+    before = bytes(made._marks)
+    made.note([])
+    assert bytes(made._marks) == before
+
+
+def test_a_file_of_changes_of_an_earlier_version_is_made_longer(tmp_path: Path):
+    (tmp_path / "changes").write_bytes(bytes(65_536))
+    made = Changes(tmp_path / "changes", longest=60)
+    watch = made.watch(("tag",))
+    made.note([("tag",)])
+    assert not watch.holds()
+    del watch
+    made.close()
+
+
+CHANGES = """
+import sys
+from pathlib import Path
+from identity_gateway.records.changes import Changes
+
+changes = Changes(Path(sys.argv[1]), longest=60)
+for line in sys.stdin:
+    changes.note([("tag", "resource", name) for name in line.split()])
+    print(line, end="", flush=True)
+"""
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["quiet", "noting changes of its own"])
+def test_no_change_that_another_process_acknowledged_is_missed(tmp_path: Path, busy: bool):
+    made = Changes(tmp_path / "changes", longest=600)
+    command = [sys.executable, "-c", CHANGES, str(tmp_path / "changes")]
+    held, missed = [], []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        for number in range(1000):
+            watch = made.watch(("tag", "resource", str(number)))
+            other.stdin.write(f"{number}\n")
+            other.stdin.flush()
+            while busy and not select.select([other.stdout], [], [], 0)[0]:
+                made.note([("workload_identity", "name", "own")])
+                held.append(watch.holds())  # it may see the common mark of the other process at any moment
+            assert other.stdout.readline() == f"{number}\n"
+            missed += [number] * watch.holds()
+        other.stdin.close()
+    del watch
+    made.close()
+    assert (missed, any(held)) == ([], busy)

@@ -1,5 +1,6 @@
 """The backends of `Records` do what the suite says, and their tables are those that the code declares."""
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -8,12 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
 from identity_gateway import errors
-from identity_gateway.model import Tag
+from identity_gateway.model import AuditRecord, Tag
 from identity_gateway.records import connect, schema
 from identity_gateway.records.sql import SqlRecords, open_records
 from identity_gateway.records.tables import METADATA
@@ -60,6 +62,47 @@ class SchemaSuite:
             await self.mark(url, schema.head())
             await records.close()
         assert ("9999" in caught.value.reason, "9999" in str(caught.value)) == (True, False)
+
+    async def test_audit_records_of_an_earlier_version_are_kept_in_their_order(self, url: str):
+        """Revision 0005 gives numbers in place of texts."""
+        await self.migrate_to(url, "0004")
+        before = [(f"{n:016x}-00000000{n:08x}", account) for n in range(3) for account in ("1" * 12, "0" * 12)]
+        texts = {name: name for name in ("request_id", "principal", "action", "resource", "decision", "reason")}
+        row = texts | {"source": "", "details": '{"n": 1}'}
+        names = ", ".join(("account", "id", "at", *row))
+        places = ", ".join(f":{name}" for name in ("account", "id", "at", *row))
+        engine = connect.open_migration_engine(url)
+        async with engine.begin() as connection:
+            for at, (identifier, account) in enumerate(reversed(before)):
+                values = row | {"account": account, "id": identifier, "at": 1000 - at}
+                await connection.execute(sa.text(f"INSERT INTO audit_record ({names}) VALUES ({places})"), values)
+        await engine.dispose()
+        records = await open_records(url.replace("+aiosqlite", "").replace("+asyncpg", ""))
+        async with records.read() as transaction:
+            found = await transaction.list(AuditRecord, account="0" * 12)
+        await records.close()
+        assert [(record.id > 0, record.at.microsecond) for record in found] == [(True, 996), (True, 998), (True, 1000)]
+        assert {(record.principal, record.reason, record.details["n"]) for record in found} == {
+            ("principal", "reason", 1)
+        }
+
+    @staticmethod
+    async def migrate_to(url: str, revision: str) -> None:
+        def upgrade(connection: Connection) -> None:
+            configuration = schema.configuration()
+            configuration.attributes["connection"] = connection
+            command.upgrade(configuration, revision)
+
+        def alone() -> None:
+            asyncio.run(migrate())
+
+        async def migrate() -> None:
+            engine = connect.open_migration_engine(url)
+            async with engine.begin() as connection:
+                await connection.run_sync(upgrade)
+            await engine.dispose()
+
+        await asyncio.to_thread(alone)
 
     @staticmethod
     def differences(connection: Connection) -> list[object]:

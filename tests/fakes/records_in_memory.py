@@ -68,9 +68,16 @@ class InMemoryRecords:
                 return next(iter(await transaction.list(kind, account=account, where=key, limit=1)), None)
             return await transaction.get(kind, account=account, **key)
 
+    def current_at_once(self, kind: type[Any], /, *, account: str, **key: Any) -> None:
+        """Know nothing without being asked."""
+        del kind, account, key
+
     def write_at_once(self, kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> bool:
         del kind, rows
         return False
+
+    async def flush(self) -> None:
+        pass
 
     async def append(self, kind: type[Any], rows: Sequence[tuple[Any, ...]], *, durable: bool = True) -> None:
         del durable

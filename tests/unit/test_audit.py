@@ -16,6 +16,7 @@ from identity_gateway.errors import Unavailable
 from identity_gateway.model import AuditRecord
 from identity_gateway.records.sql import SqlRecords
 from tests.fakes.clock import Clock
+from tests.unit.conftest import Appending
 
 ACCOUNT = "000000000000"
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -202,6 +203,220 @@ async def test_records_are_in_the_order_of_their_time(audit: Audit, records: Sql
         await audit.record(decided(name))
         clock.now += 0.000_01
     assert [record.principal for record in await kept(records)] == ["a", "b", "c"]
+
+
+# --- A decision that is taken again ---
+
+
+class Hearing:
+    """Hears what becomes of so many records."""
+
+    def __init__(self, count: int = 1) -> None:
+        self.heard: list[Unavailable | None] = []
+        self._left = count
+        self._all = asyncio.get_running_loop().create_future()
+
+    def told(self, fault: Unavailable | None) -> None:
+        self.heard.append(fault)
+        self._left -= 1
+        if not self._left:
+            self._all.set_result(None)
+
+    async def all(self) -> list[Unavailable | None]:
+        async with asyncio.timeout(20):
+            await self._all
+        return self.heard
+
+
+class Flushing(Appending):
+    """Counts its flushes, which fail if they shall."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.flushes, self.began = 0, asyncio.Event()
+        self.fault: OSError | None = None
+
+    async def flush(self) -> None:
+        self.flushes += 1
+        self.began.set()
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        await super().flush()
+
+
+@pytest.fixture
+async def appender(records: SqlRecords, tmp_path: Path) -> AsyncIterator[Flushing]:
+    made = Flushing(str(tmp_path / "records.sqlite"))
+    before, records._appender = records._appender, made
+    yield made
+    records._appender = before
+    await made.close()
+
+
+VERBS = ("repeat", "repeat_durably")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_repeated_decision_that_cannot_be_kept_is_unavailable_to_everyone_who_waits(
+    audit: Audit, tmp_path: Path, verb: str
+):
+    row, hearing = audit.written(decided()), Hearing(5)
+    break_database(tmp_path)
+    for number in range(5):
+        getattr(audit, verb)(row, f"id-{number}", "", hearing.told)
+    heard = await hearing.all()
+    assert [type(fault) for fault in heard] == [Unavailable] * 5
+    assert len({id(fault) for fault in heard}) == 5
+
+
+async def test_a_flush_that_fails_is_told_to_everyone_who_waits_for_it_and_to_nobody_else(
+    audit: Audit, appender: Flushing
+):
+    row, waiting, other = audit.written(decided()), Hearing(3), Hearing()
+    appender.fault = OSError(5, "Input/output error")
+    for number in range(3):
+        audit.repeat_durably(row, f"id-{number}", "", waiting.told)
+    audit.repeat(row, "id-3", "", other.told)
+    assert [type(fault) for fault in await waiting.all()] == [Unavailable] * 3
+    assert await other.all() == [None]
+    appender.fault, again = None, Hearing()
+    audit.repeat_durably(row, "id-4", "", again.told)
+    assert await again.all() == [None]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_repeated_decision_waits_while_somebody_else_writes(
+    audit: Audit, records: SqlRecords, tmp_path: Path, verb: str
+):
+    row, hearing = audit.written(decided()), Hearing()
+    with busy(tmp_path):
+        getattr(audit, verb)(row, "id-1", "", hearing.told)
+        await asyncio.sleep(0.05)
+        assert (hearing.heard, await kept(records)) == ([], [])
+    assert await hearing.all() == [None]
+    assert [record.request_id for record in await kept(records)] == ["id-1"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_repeated_decision_is_a_record_of_its_own_request_and_time(
+    audit: Audit, records: SqlRecords, clock: Clock, verb: str
+):
+    row, hearing = audit.written(decided(request_id="first", source="192.0.2.1", details={"version": 3})), Hearing()
+    clock.now += 5
+    getattr(audit, verb)(row, "second", "203.0.113.7", hearing.told)
+    assert hearing.heard == []  # nobody hears of it within the call
+    await hearing.all()
+    (record,) = await kept(records)
+    at = datetime.fromtimestamp(clock.now, UTC)
+    expected = AuditRecord(
+        ACCOUNT, record.id, at, "second", "somebody", "Do", "arn:x", ALLOWED, "r", "203.0.113.7", {"version": 3}
+    )
+    assert record == expected
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_repeated_decisions_of_one_moment_are_kept_each_in_order_and_together(
+    audit: Audit, records: SqlRecords, verb: str
+):
+    row, hearing, (commits, total) = audit.written(decided()), Hearing(450), batches()
+    for number in range(450):
+        getattr(audit, verb)(row, f"id-{number}", "", hearing.told)
+    assert await hearing.all() == [None] * 450
+    assert [record.request_id for record in await kept(records)] == [f"id-{number}" for number in range(450)]
+    assert batches() == (commits + 3, total + 450)
+
+
+async def test_a_durable_record_is_told_after_a_flush_that_began_when_it_was_there(
+    audit: Audit, records: SqlRecords, appender: Flushing
+):
+    row, hearing, seen = audit.written(decided()), Hearing(2), []
+
+    def told(fault: Unavailable | None) -> None:
+        seen.append(appender.flushes)
+        hearing.told(fault)
+
+    audit.repeat_durably(row, "id-1", "", told)
+    await appender.began.wait()
+    audit.repeat_durably(row, "id-2", "", told)  # comes while the first is being flushed
+    await hearing.all()
+    assert (seen, len(await kept(records))) == ([1, 2], 2)
+
+
+async def test_all_who_wait_for_the_disk_share_one_flush(audit: Audit, appender: Flushing):
+    row, hearing = audit.written(decided()), Hearing(32)
+    for number in range(32):
+        audit.repeat_durably(row, f"id-{number}", "", hearing.told)
+    await hearing.all()
+    assert appender.flushes == 1
+
+
+async def test_who_fails_on_hearing_does_not_keep_the_others_from_it(audit: Audit):
+    row, hearing = audit.written(decided()), Hearing(2)
+
+    def fails(fault: Unavailable | None) -> None:
+        hearing.told(fault)
+        raise ZeroDivisionError
+
+    with capture_logs() as logs:
+        audit.repeat(row, "id-1", "", fails)
+        audit.repeat(row, "id-2", "", hearing.told)
+        await hearing.all()
+    assert [entry["fault"] for entry in logs] == ["ZeroDivisionError"]
+
+
+async def test_closing_keeps_what_was_repeated_in_the_last_moment(records: SqlRecords, clock: Clock):
+    audit = Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7))
+    hearing = Hearing(2)
+    audit.repeat(audit.written(decided()), "id-1", "", hearing.told)
+    audit.repeat_durably(audit.written(decided()), "id-2", "", hearing.told)
+    await audit.close()
+    assert (hearing.heard, len(await kept(records))) == ([None, None], 2)
+
+
+# --- The numbers of records ---
+
+
+async def test_records_of_one_microsecond_have_numbers_that_rise(audit: Audit, records: SqlRecords):
+    for name in "abc":
+        await audit.record(decided(name))
+    assert [record.principal for record in await kept(records)] == ["a", "b", "c"]
+
+
+async def test_a_clock_that_is_put_back_a_little_does_not_change_the_order(
+    audit: Audit, records: SqlRecords, clock: Clock
+):
+    for name in "abc":
+        await audit.record(decided(name))
+        clock.now -= 1
+    assert [record.principal for record in await kept(records)] == ["a", "b", "c"]
+
+
+async def test_a_clock_that_was_far_ahead_does_not_leave_its_mark_on_later_records(
+    audit: Audit, records: SqlRecords, clock: Clock
+):
+    clock.now += 100 * DAY
+    await audit.record(decided("from the future"))
+    clock.now -= 100 * DAY
+    await audit.record(decided("of today"))
+    assert [record.principal for record in await kept(records)] == ["of today", "from the future"]
+
+
+@pytest.mark.parametrize("verb", ["record", *VERBS])
+async def test_two_processes_that_drew_one_lot_keep_all_their_records(records: SqlRecords, clock: Clock, verb: str):
+    two = [Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7)) for _ in range(2)]
+    two[1]._lot = two[0]._lot
+    hearing = Hearing(20)
+    for number in range(20):
+        audit = two[number % 2]
+        if verb == "record":
+            await audit.record(decided(str(number)))
+        else:
+            getattr(audit, verb)(audit.written(decided()), f"{number}", "", hearing.told)
+    for audit in two:
+        await audit.close()
+    assert len(await kept(records)) == 20
+    assert hearing.heard == ([] if verb == "record" else [None] * 20)
 
 
 # --- Strangers, who may be many ---

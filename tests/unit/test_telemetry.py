@@ -1,13 +1,21 @@
 """Telemetry: what looks like a credential is blanked wherever it stands, and metrics keep their names."""
 
+import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import prometheus_client
 import pytest
 import structlog
 from prometheus_client import REGISTRY
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from identity_gateway import telemetry
 from identity_gateway.model import Secret
@@ -16,6 +24,13 @@ from identity_gateway.telemetry import configure_logging, redact
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 HIDDEN = "hunter2hunter2hunter2"
 SIGNATURE = "fe5f80f77d5fa3beca038a248ff027d0445342fe2855ddc963176630326f1024"
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test write to where the one before it did."""
+    monkeypatch.setattr(telemetry, "_log", structlog.get_logger())
+    monkeypatch.setattr(telemetry._lines, "wanted", False)
 
 
 def redacted(**event: Any) -> dict[str, Any]:
@@ -191,3 +206,151 @@ def test_labels_of_metrics_are_chosen_by_the_gateway_and_not_by_callers():
 
 def test_one_process_shows_its_own_metrics():
     assert telemetry.registry() is REGISTRY
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"identity_gateway_{name}", labels) or 0.0
+
+
+def answer(operation: str, status: int = 200, seconds: float = 0.25, **changes: str) -> None:
+    said = {"request_id": "id-1", "source": "203.0.113.7", "error": "", "reason": ""} | changes
+    telemetry.answered(operation, status, seconds, **said)
+
+
+def test_an_answer_is_counted_for_whoever_collects_next():
+    operation = "CountedAtOnce"
+    answer(operation)
+    answer(operation, 403, 7.0, error="AccessDenied", reason="no policy")
+    found = [sample("requests_total", operation=operation, status=status) for status in ("200", "403")]
+    found += [sample(f"request_seconds_{part}", operation=operation) for part in ("count", "sum")]
+    found += [
+        sample("request_seconds_bucket", operation=operation, le=bound) for bound in ("0.1", "0.5", "5.0", "30.0")
+    ]
+    assert found == [1, 1, 2, 7.25, 0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("seconds", "bound"), [(0.0, "0.001"), (0.001, "0.001"), (0.5, "0.5"), (3600, "3600.0"), (3601, "+Inf")])  # fmt: skip
+def test_a_duration_is_counted_below_every_bound_that_it_does_not_exceed(seconds: float, bound: str):
+    operation = f"Lasting{seconds}"
+    expected = prometheus_client.Histogram("expected", "", buckets=telemetry._SECONDS, registry=None)
+    expected.observe(seconds)
+    answer(operation, seconds=seconds)
+    buckets = {each.labels["le"]: each.value for each in expected._samples() if each.name == "_bucket"}
+    found = {le: sample("request_seconds_bucket", operation=operation, le=le) for le in buckets}
+    assert (found, found[bound]) == (buckets, 1)
+
+
+def test_what_was_shown_is_not_shown_again():
+    operation = "ShownOnce"
+    answer(operation)
+    assert [sample("requests_total", operation=operation, status="200") for _ in range(3)] == [1, 1, 1]
+    answer(operation)
+    telemetry.pour()
+    telemetry.pour()
+    assert sample("requests_total", operation=operation, status="200") == 2
+
+
+def test_requests_in_flight_are_counted_together_with_those_that_others_count():
+    before = sample("requests_in_flight")
+    telemetry.IN_FLIGHT.inc()
+    telemetry.in_flight(1)
+    telemetry.in_flight(1)
+    assert sample("requests_in_flight") == before + 3
+    telemetry.in_flight(-1)
+    telemetry.in_flight(-1)
+    telemetry.IN_FLIGHT.dec()
+    assert sample("requests_in_flight") == before
+
+
+def test_no_count_is_lost_to_those_who_collect_at_the_same_time():
+    tally = telemetry.Tally(telemetry.DECISIONS.labels("tallied", "allowed"))
+    operation, over = "AmongCollectors", threading.Event()
+
+    def collect() -> None:
+        while not over.is_set():
+            list(REGISTRY.collect())
+
+    collectors = [threading.Thread(target=collect) for _ in range(3)]
+    for collector in collectors:
+        collector.start()
+    for _ in range(20_000):
+        tally.add()
+        telemetry._answers_of(operation, 200).count(0.5)
+    over.set()
+    for collector in collectors:
+        collector.join()
+    assert sample("decisions_total", scheme="tallied", decision="allowed") == 20_000
+    assert sample("request_seconds_count", operation=operation) == 20_000
+    assert sample("request_seconds_sum", operation=operation) == 10_000
+
+
+async def test_counts_are_shown_to_other_processes_in_a_moment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(telemetry, "_SHOWN_WITHIN", 0.001)
+    monkeypatch.setattr(telemetry._shown, "waits", False)
+    counter = prometheus_client.Counter("alone", "", registry=None)
+    telemetry.Tally(counter).add()
+    for _ in range(2000):
+        if counter._value.get():
+            break
+        await asyncio.sleep(0.002)
+    assert counter._value.get() == 1
+
+
+WORKER = """
+from identity_gateway import telemetry
+telemetry.answered_well("Last", 200, 0.5, "id", "")
+"""
+
+
+def test_a_process_that_ends_leaves_its_last_counts_behind(tmp_path: Path):
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WORKER], env=environment, check=True, timeout=60, capture_output=True)
+    shared = prometheus_client.CollectorRegistry()
+    MultiProcessCollector(shared, path=str(tmp_path))
+    labels = {"operation": "Last", "status": "200"}
+    assert shared.get_sample_value("identity_gateway_requests_total", labels) == 1
+
+
+# --- Lines about requests ---
+
+
+async def lines_of(written: Callable[[], str], *answers: dict[str, str]) -> list[dict[str, Any]]:
+    configure_logging("info", "json")
+    for each in answers:
+        answer("Logged", **each)
+    await asyncio.sleep(0)
+    return [json.loads(line) for line in written().splitlines()]
+
+
+async def test_a_line_about_a_request_is_the_same_whoever_writes_it(written: Callable[[], str]):
+    quick, slow = await lines_of(written, {}, {"reason": "remarkable"})
+    if quick["reason"] is not None:
+        quick, slow = slow, quick
+    assert quick == slow | {"reason": None, "timestamp": quick["timestamp"]}
+    assert [len(line["timestamp"]) for line in (quick, slow)] == [27, 27]
+    assert (quick["seconds"], quick["request_id"], quick["source"]) == (0.25, "id-1", "203.0.113.7")
+
+
+async def test_a_source_with_a_sign_of_percent_is_told_as_it_is(written: Callable[[], str]):
+    found = await lines_of(written, {"source": "fe80::1%eth0"}, {"source": "%s%d%(a)s"})
+    assert [line["source"] for line in found] == ["fe80::1%eth0", "%s%d%(a)s"]
+
+
+async def test_lines_of_one_moment_are_all_written_in_order(written: Callable[[], str]):
+    found = await lines_of(
+        written, *({"request_id": f"id-{number}", "source": f"192.0.2.{number}"} for number in range(50))
+    )
+    assert [(line["request_id"], line["source"]) for line in found] == [(f"id-{n}", f"192.0.2.{n}") for n in range(50)]
+
+
+async def test_sources_that_are_kept_are_bounded(written: Callable[[], str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(telemetry, "_MOST_SOURCES", 3)
+    telemetry._answers_of("Logged", 200)._lines.clear()
+    found = await lines_of(written, *({"source": f"192.0.2.{number}"} for number in range(9)))
+    assert (len(found), len(telemetry._answers["Logged", 200]._lines) <= 3) == (9, True)
+
+
+async def test_a_request_is_told_in_text_for_people(written: Callable[[], str]):
+    configure_logging("info", "text")
+    answer("Logged")
+    assert "operation=Logged" in written()
