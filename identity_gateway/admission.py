@@ -5,19 +5,23 @@ record of the decision is committed. Invocations of agents have their own story 
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from identity_gateway import telemetry
-from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided, Row
 from identity_gateway.authorization import Asked, Authorization, request_context
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
 from identity_gateway.inbound import Scheme, Signatures
-from identity_gateway.model import Document, IamPrincipal
+from identity_gateway.model import Document, IamPrincipal, Secret
 from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.request import Request
 from identity_gateway.protocol.sigv4 import PresentedSignature
+from identity_gateway.records.changes import Watch
+
+VENDED = "vended"
+"""The reason of the record that a credential leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,22 @@ class Vended:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A credential that is handed out as it is kept, without asking anybody for it.
+
+    `member` names it in the answer, `reveal` opens it anew, or returns None where that cannot be done at once any more.
+    `details` are those of its record. It is the same until `until` (seconds since the epoch) while all `watches` hold;
+    without any of them nothing says when it changes, and it is good for this one call.
+    """
+
+    member: str
+    details: Document
+    reveal: Callable[[], Secret | None]
+    until: float
+    watches: tuple[Watch, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """What a story answers after it did something of which more must be on record than that it was allowed."""
 
@@ -91,6 +111,11 @@ class Admission:
         async with self._refusals_kept(attempt):
             await self._signatures.refuse_stranger(presented, digest)
 
+    def authenticate_at_once(self, request: Request, body_sha256: str) -> IamPrincipal | None:
+        """Return who signed the request and its body, if that can be said at once; else None, for whatever reason."""
+        found = self._signatures.at_once(request, body_sha256)
+        return None if found is None else found[0]
+
     async def present(self, attempt: Attempt, request: Request) -> PresentedSignature:
         """Refuse what can be refused before the body is read."""
         async with self._refusals_kept(attempt):
@@ -114,8 +139,34 @@ class Admission:
     ) -> str:
         """Return the resource of the operation if the principal may do this to all that it touches, and the demands.
 
-        The record of it is committed first. Naming the resources may itself refuse: one that only a token names.
-        `context` are the condition keys of this operation; `proof` gives those of a JWT that it brings, verified.
+        The record of it is committed first. See `permit`.
+        """
+        resource, reason = await self.permit(attempt, principal, name_resources, demands, context=context, proof=proof)
+        await self.admit(attempt, principal, resource, reason, demands)
+        return resource
+
+    async def admit(
+        self, attempt: Attempt, principal: IamPrincipal, resource: str, reason: str, demands: Sequence[Demand] = ()
+    ) -> None:
+        """Keep the record of what was permitted: no story that changes or asks anything runs before it is committed."""
+        details = {"demanded": [demand.to_json() for demand in demands]} if demands else None
+        await self._keep(attempt, principal.arn, resource, ALLOWED, reason, details)
+
+    async def permit(
+        self,
+        attempt: Attempt,
+        principal: IamPrincipal,
+        name_resources: Callable[[], tuple[str, ...]],
+        demands: Sequence[Demand] = (),
+        *,
+        context: Context | None = None,
+        proof: Callable[[], Awaitable[Context]] | None = None,
+    ) -> tuple[str, str]:
+        """Return the resource of the operation, and why the principal may do this to all that it touches.
+
+        A refusal is on record; what is permitted is not yet (`admit`, `vend`). Naming the resources may itself refuse:
+        one that only a token names. `context` are the condition keys of this operation; `proof` gives those of a JWT
+        that it brings, verified.
         """
         known = request_context(attempt.source, self._clock(), attempt.secure, attempt.user_agent, context)
         async with self._refusals_kept(attempt, principal.arn):
@@ -127,9 +178,37 @@ class Admission:
             async with self._refusals_kept(attempt, principal.arn, resources[-1], {"demanded": demand.to_json()}):
                 action = f"{demand.service}:{demand.action}"
                 await self._authorization.permit_elsewhere(principal, action, demand.names, known)
-        details = {"demanded": [demand.to_json() for demand in demands]} if demands else None
-        await self._keep(attempt, principal.arn, resources[-1], ALLOWED, reason, details)
-        return resources[-1]
+        return resources[-1], reason
+
+    def permits_alike(self, principal: IamPrincipal) -> bool:
+        """Say whether the same request of this principal is permitted again, as long as it brings the same policies.
+
+        For operations at whose resources no policies stand.
+        """
+        return self._authorization.asks_nothing(principal)
+
+    async def vend(
+        self, attempt: Attempt, principal: IamPrincipal, resource: str, reason: str, details: Document
+    ) -> Row:
+        """Keep the one record of a call that is given what was kept: why it was let in, and what it is given.
+
+        Returns it as it is kept, for the same call when it comes again (`Audit.repeat_durably`).
+        """
+        telemetry.DECISIONS.labels(Scheme.SIGNATURE.value, ALLOWED).inc()
+        row = self._audit.written(
+            Decided(
+                principal.arn,
+                attempt.action,
+                resource,
+                ALLOWED,
+                VENDED,
+                attempt.request_id,
+                attempt.source,
+                {**details, "permitted": reason},
+            )
+        )
+        await self._audit.keep(row)
+        return row
 
     async def answer(
         self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended | Recorded]
@@ -138,22 +217,17 @@ class Admission:
         async with self._refusals_kept(attempt, principal.arn, resource):
             answered = await story
         if isinstance(answered, Vended):
-            await self._keep(attempt, principal.arn, resource, ALLOWED, "vended", answered.details)
+            await self._keep(attempt, principal.arn, resource, ALLOWED, VENDED, answered.details)
             return answered.output
         if isinstance(answered, Recorded):
             await self._keep(attempt, principal.arn, resource, ALLOWED, answered.reason, answered.details)
             return answered.output
         return answered
 
-    @asynccontextmanager
-    async def _refusals_kept(
+    def _refusals_kept(
         self, attempt: Attempt, principal: str = UNKNOWN, resource: str = "-", details: Document | None = None
-    ) -> AsyncIterator[None]:
-        try:
-            yield
-        except (Unauthenticated, AccessDenied) as error:
-            await self._keep(attempt, principal, resource, DENIED, _why(error), details)
-            raise
+    ) -> "_RefusalsKept":
+        return _RefusalsKept(partial(self._keep, attempt, principal, resource, DENIED), details)
 
     async def _keep(
         self,
@@ -177,6 +251,24 @@ class Admission:
                 details or {},
             )
         )
+
+
+class _RefusalsKept:
+    """A block of which no refusal leaves before it is on record. Contexts of generators cost three times as much."""
+
+    __slots__ = ("_details", "_keep")
+
+    def __init__(self, keep: Callable[[str, Document | None], Awaitable[None]], details: Document | None) -> None:
+        self._keep = keep
+        self._details = details
+
+    async def __aenter__(self) -> None:
+        """Begin."""
+
+    async def __aexit__(self, kind: object, error: BaseException | None, _traceback: object) -> None:
+        """Keep the record of a refusal; it goes on."""
+        if isinstance(error, Unauthenticated | AccessDenied):
+            await self._keep(_why(error), self._details)
 
 
 def _why(error: GatewayError) -> str:

@@ -19,6 +19,7 @@ from identity_gateway.protocol.jwt import SignedClaims
 from identity_gateway.protocol.policy import Context, Decision, Held, Policy, Question, Ruling
 
 _LONGEST_AGENT = 1024
+_REMEMBERED = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,14 @@ class Authorization:
                 return hopeful
             context = {**await asked.proof(), **context}
         return policy.rule(held, action, asked.resources, context)
+
+    def asks_nothing(self, principal: IamPrincipal) -> bool:
+        """Say whether the policies that the principal brings decide by caller, action and resource alone.
+
+        Then they decide alike about every request for the same, whenever and from wherever it comes.
+        """
+        brought = (principal.policy, *principal.session_policies)
+        return principal.admin or all(document is None or not _read(document).keys for document in brought)
 
     async def permit_elsewhere(
         self, principal: IamPrincipal, action: str, names: tuple[str, ...], context: Context | None = None
@@ -174,7 +183,18 @@ def _held(principal: IamPrincipal | None, standing: Mapping[str, Policy]) -> Hel
 
 
 def _read(document: Document) -> Policy:
-    return _parsed(json.dumps(document))
+    known = _seen.get(id(document))
+    if known is not None and known[0] is document:
+        return known[1]
+    policy_read = _parsed(json.dumps(document))
+    _seen[id(document)] = document, policy_read  # which keeps its id from being another's
+    if len(_seen) > _REMEMBERED:
+        del _seen[next(iter(_seen))]
+    return policy_read
+
+
+_seen: dict[int, tuple[Document, Policy]] = {}
+"""Documents that were read, themselves: those of records are never changed, only replaced."""
 
 
 @lru_cache(maxsize=512)

@@ -83,6 +83,11 @@ class SecretsManager:
                 raise Unavailable(reason="the way to AWS Secrets Manager was closed") from None
             raise
 
+    def peek(self, secret_id: str, json_key: str) -> Secret | None:
+        """Return what `get` would, if it was read in the last five minutes; None where it would ask."""
+        read_at, secret = self._kept.get((secret_id, json_key), (0.0, None))
+        return secret if secret is not None and 0 <= self._clock() - read_at < FRESH_FOR else None
+
     async def aclose(self) -> None:
         """Read nothing any more. Calls under way end with their own time limits."""
         flights = list(self._flights.values())

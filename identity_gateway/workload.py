@@ -8,11 +8,14 @@ may ask at all was decided before (policy); that a `userId` is true is not verif
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from json.encoder import encode_basestring_ascii as quoted
 
-from identity_gateway.admission import Vended
+from identity_gateway.admission import Kept, Vended
 from identity_gateway.errors import AccessDenied, Conflict, InvalidToken, NotFound, ValidationFailed
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import (
@@ -31,6 +34,7 @@ from identity_gateway.model import (
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
 from identity_gateway.records.races import settled
+from identity_gateway.records.watched import watched
 from identity_gateway.sealing import Sealer, Unsealable
 from identity_gateway.tags import drop_tags, put_tags
 
@@ -76,6 +80,19 @@ class WorkloadTokens:
         plaintext = json.dumps(content, separators=(",", ":")).encode()
         sealed = self._sealer.seal(plaintext, place=(self._account, "workload-access-token"), now=now)
         return Secret(base64.urlsafe_b64encode(sealed).decode())
+
+    def minting(self, workload: str, user: User | None, *, hosted: bool = False) -> Callable[[Secret | None], bytes]:
+        """Return what does as `mint` for this agent and user, again and again; it is given the inbound JWT alone."""
+        begin = json.dumps({"w": workload, "u": user_text(user), "c": [], "h": hosted}, separators=(",", ":"))[:-1]
+
+        def mint(inbound_token: Secret | None) -> bytes:
+            now, seal = self._clock(), self._sealer.seal
+            shown = "null" if inbound_token is None else quoted(inbound_token.reveal())
+            content = f'{begin},"t":{shown},"i":{now!r},"e":{now + LIFETIME!r}}}'
+            sealed = seal(content.encode(), place=(self._account, "workload-access-token"), now=now)
+            return base64.urlsafe_b64encode(sealed)
+
+        return mint
 
     def open(self, token: str) -> WorkloadAccess:
         """Return what the token stands for. Raises AccessDenied when it is foreign, changed or expired."""
@@ -198,6 +215,20 @@ class Workloads:
         workload = await self._own(asked["workloadName"])
         token = Secret(asked["userToken"])
         return self._minted(workload, await self._user_tokens.user_of(token), token)
+
+    async def kept(self, asked: Document) -> Kept | None:
+        """Return what mints a token for the agent alone, or for the user whose id is named; None if that is refused.
+
+        It mints anew each time, and may as long as the identity is what it is.
+        """
+        name, user_id = asked["workloadName"], asked.get("userId")
+        found, watch = await watched(self._records, WorkloadIdentity, account=self._realm.account, name=name)
+        if found is None or found.managed_by is not None:
+            return None
+        user = None if user_id is None else NamedUser(user_id)
+        mint = partial(self._tokens.mint, found.name, user)
+        watches = () if watch is None else (watch,)
+        return Kept("workloadAccessToken", {"user": user_words(user)}, mint, math.inf, watches)
 
     async def _own(self, name: str) -> WorkloadIdentity:
         """Return an identity that callers may mint for: not one that belongs to an agent runtime."""

@@ -11,19 +11,24 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from identity_gateway import telemetry
-from identity_gateway.admission import Admission, Attempt
+from identity_gateway.admission import Admission, Attempt, Kept
 from identity_gateway.api import render
 from identity_gateway.api.exchange import Application, CallerLeft, Exchange, Receive, Scope, Send
 from identity_gateway.api.invocations import AgentDoors
 from identity_gateway.api.operations import SERVED, Stories
+from identity_gateway.audit import Row
 from identity_gateway.errors import OperationNotServed, Unavailable
 from identity_gateway.invocation import Discovery, Invocations
 from identity_gateway.invocation.discovery import resource_path
-from identity_gateway.model import Realm
+from identity_gateway.model import IamPrincipal, Realm
+from identity_gateway.outbound import RepeatedVends
 from identity_gateway.protocol.aws import Match, Services
+from identity_gateway.protocol.request import Request
 from identity_gateway.spool import Spool
 
 _MAX_OPERATION_BODY = 1 << 20
+_SMALL = 4
+"""Digits of the length of a body that may be read before anything is known about its sender."""
 
 
 class Front:
@@ -38,7 +43,9 @@ class Front:
         admission: Admission,
         realm: Realm,
         doors: Sequence[tuple[Callable[[bytes], bool], Application]],
+        repeats: RepeatedVends | None = None,
     ) -> None:
+        self._repeats = repeats
         self._agents = AgentDoors(services, invocations, discovery)
         self._stories = stories
         self._admission = admission
@@ -105,19 +112,14 @@ class Front:
             exchange.secure,
             request.header(b"user-agent"),
         )
-        presented = await self._admission.present(attempt, request)
-        await self._admission.refuse_stranger(
-            attempt, presented, lambda: Spool.digest(exchange.body(), max_bytes=_MAX_OPERATION_BODY)
-        )
-        body = await exchange.read(_MAX_OPERATION_BODY)
-        principal = await self._admission.authenticate(attempt, presented, sha256(body).hexdigest())
+        principal, body, digest = await self._authenticate(exchange, attempt)
         if operation.name not in SERVED:
             raise OperationNotServed(f"{operation.name} is not served by this gateway.")
         asked = operation.parse_input(match.labels, request.raw_query, request.headers, body)
         served = SERVED[operation.name]
         name_resources, demands = served.resources(self._stories), served.demands(self._realm, asked)
         verify = served.proof
-        resource = await self._admission.authorize(
+        resource, reason = await self._admission.permit(
             attempt,
             principal,
             lambda: name_resources(self._realm, asked),
@@ -125,7 +127,48 @@ class Front:
             context=served.keys(asked),
             proof=None if verify is None else lambda: verify(self._stories.user_tokens, asked),
         )
-        story = served.story(self._stories)(asked)
-        result = await self._admission.answer(attempt, principal, resource, story)
+        kept = None if served.kept is None else await served.kept(self._stories)(asked)
+        secret = None if kept is None else kept.reveal()
+        if kept is None or secret is None:
+            await self._admission.admit(attempt, principal, resource, reason, demands)
+            story = served.story(self._stories)(asked)
+            result = await self._admission.answer(attempt, principal, resource, story)
+        else:
+            row = await self._admission.vend(attempt, principal, resource, reason, kept.details)
+            result = {kept.member: secret.reveal()}
+            self._remember(exchange, digest, principal, row, kept)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)
+
+    async def _authenticate(self, exchange: Exchange, attempt: Attempt) -> tuple[IamPrincipal, bytes, str]:
+        """Return who signed the request, its body, and the body's digest."""
+        request = exchange.request
+        if _is_small(request):
+            body = await exchange.read(_MAX_OPERATION_BODY)
+            digest = sha256(body).hexdigest()
+            known = self._admission.authenticate_at_once(request, digest)
+            if known is not None:
+                return known, body, digest
+            presented = await self._admission.present(attempt, request)
+        else:
+            presented = await self._admission.present(attempt, request)
+            await self._admission.refuse_stranger(
+                attempt, presented, lambda: Spool.digest(exchange.body(), max_bytes=_MAX_OPERATION_BODY)
+            )
+            body = await exchange.read(_MAX_OPERATION_BODY)
+            digest = sha256(body).hexdigest()
+        return await self._admission.authenticate(attempt, presented, digest), body, digest
+
+    def _remember(self, exchange: Exchange, digest: str, principal: IamPrincipal, row: Row, kept: Kept) -> None:
+        """Remember what was handed out, where the same request would be given it again."""
+        request = exchange.request
+        plain = request.method == "POST" and not request.raw_query
+        if self._repeats is not None and plain and self._admission.permits_alike(principal):
+            self._repeats.remember(request.raw_path, digest, principal, exchange.operation, row, kept)
+
+
+def _is_small(request: Request) -> bool:
+    """Whether the body is so short that whoever says to have signed it may have it read, and comes unasked."""
+    length, signed = request.header(b"content-length") or b"", request.header(b"authorization") or b""
+    plain = request.header(b"expect") is None and request.header(b"transfer-encoding") is None
+    return plain and length.isdigit() and len(length) <= _SMALL and signed.startswith(b"AWS4-HMAC-SHA256 ")

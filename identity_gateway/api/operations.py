@@ -7,7 +7,7 @@ answered with a clear error that names the operation.
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
-from identity_gateway.admission import Demand, Recorded, Vended
+from identity_gateway.admission import Demand, Kept, Recorded, Vended
 from identity_gateway.api import contexts, demands
 from identity_gateway.credential_providers import CredentialProviders, ProviderSettings
 from identity_gateway.grants import Grants
@@ -26,6 +26,7 @@ Resources = Callable[[Realm, Document], tuple[str, ...]]
 Demands = Callable[[Realm, Document], tuple[Demand, ...]]
 Keys = Callable[[Document], Context]
 Proof = Callable[[UserTokens, Document], Awaitable[Context]]
+Keeper = Callable[[Document], Awaitable[Kept | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Served:
     """How one operation is served: by which story, and what its caller must be allowed, here and at other services.
 
     `keys` are condition keys that the input gives; `proof` verifies the JWT that the input brings, for those it gives.
+    `kept` finds a credential that can be handed out without the story.
     """
 
     story: Callable[[Stories], Story]
@@ -57,6 +59,7 @@ class Served:
     demands: Demands = demands.nothing
     keys: Keys = contexts.nothing
     proof: Proof | None = None
+    kept: Callable[[Stories], Keeper] | None = None
 
 
 def _always(resources: Resources) -> Callable[[Stories], Resources]:
@@ -128,12 +131,17 @@ SERVED: Mapping[str, Served] = {
     "UpdateWorkloadIdentity": Served(lambda s: s.workloads.update_workload_identity, _WORKLOAD),
     "DeleteWorkloadIdentity": Served(lambda s: s.workloads.delete_workload_identity, _WORKLOAD),
     "ListWorkloadIdentities": Served(lambda s: s.workloads.list_workload_identities, _DIRECTORY),
-    "GetWorkloadAccessToken": Served(lambda s: s.workloads.get_workload_access_token, _WORKLOAD),
+    "GetWorkloadAccessToken": Served(
+        lambda s: s.workloads.get_workload_access_token, _WORKLOAD, kept=lambda s: s.workloads.kept
+    ),
     "GetWorkloadAccessTokenForJWT": Served(
         lambda s: s.workloads.get_workload_access_token_for_jwt, _WORKLOAD, proof=contexts.claims_of_user_token
     ),
     "GetWorkloadAccessTokenForUserId": Served(
-        lambda s: s.workloads.get_workload_access_token_for_user_id, _WORKLOAD, keys=contexts.of_user_id
+        lambda s: s.workloads.get_workload_access_token_for_user_id,
+        _WORKLOAD,
+        keys=contexts.of_user_id,
+        kept=lambda s: s.workloads.kept,
     ),
     "TagResource": Served(lambda s: s.tags.tag_resource, _NAMED),
     "UntagResource": Served(lambda s: s.tags.untag_resource, _NAMED),
@@ -160,10 +168,14 @@ SERVED: Mapping[str, Served] = {
     "SetTokenVaultCMK": Served(lambda s: s.vaults.set_token_vault_cmk, _VAULT, demands.of_vault_key),
     "ResetTokenVaultKeyMaterial": Served(lambda s: s.vaults.reset_token_vault_key_material, _VAULT),
     "GetResourceOauth2Token": Served(
-        lambda s: s.outbound.get_resource_oauth2_token, lambda s: s.outbound.resources(CredentialKind.OAUTH2)
+        lambda s: s.outbound.get_resource_oauth2_token,
+        lambda s: s.outbound.resources(CredentialKind.OAUTH2),
+        kept=lambda s: s.outbound.kept.oauth2,
     ),
     "GetResourceApiKey": Served(
-        lambda s: s.outbound.get_resource_api_key, lambda s: s.outbound.resources(CredentialKind.API_KEY)
+        lambda s: s.outbound.get_resource_api_key,
+        lambda s: s.outbound.resources(CredentialKind.API_KEY),
+        kept=lambda s: s.outbound.kept.api_key,
     ),
     # AWS names no resource for it; the vault is what it changes.
     "CompleteResourceTokenAuth": Served(

@@ -82,6 +82,21 @@ def build(
     )
 
 
+def outline(provider: CredentialProvider, descriptor: Descriptor) -> Client:
+    """Return what is known of the client without its secrets, and without what its server says of itself.
+
+    That is enough to tell which credentials are its own. Nobody is asked anything with it.
+    """
+    members = members_of(provider.configuration)
+    return Client(
+        descriptor=descriptor,
+        id=members.get("clientId", ""),
+        secret=None,
+        variables=variables_of(descriptor, members, provider.settings["variables"], issuer_of(members)),
+        recipient=recipient_of(provider, descriptor),
+    )
+
+
 def _signing(members: Document, secrets: Mapping[str, Secret]) -> PrivateKeyJwt:
     """Return how the client signs. Raises ValidationFailed when there is no key, or none that can sign."""
     asked, kms_key, key = members.get("privateKeyJwtConfig", {}), kms_key_of(members), secrets.get(PRIVATE_KEY)

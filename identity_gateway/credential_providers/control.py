@@ -6,6 +6,7 @@ is `outbound`'s.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from identity_gateway.catalog import Catalog
 from identity_gateway.credential_providers import clients, configuration
@@ -31,6 +32,7 @@ from identity_gateway.paging import Paging
 from identity_gateway.protocol.descriptor import Descriptor, Signals
 from identity_gateway.protocol.oauth2 import Client
 from identity_gateway.records import Records
+from identity_gateway.records.changes import Watch
 from identity_gateway.server_metadata import ServerMetadata
 
 READY = "READY"
@@ -38,6 +40,7 @@ READY = "READY"
 _SETTABLE = frozenset({"operator", "caller"})
 _OAUTH2_PAGE = 20
 _API_KEY_PAGE = 100
+_OUTLINES = 1000
 _API_KEY_NAMES = SourceNames("apiKey", "apiKeySecretConfig", "apiKeySecretSource")
 
 
@@ -64,6 +67,7 @@ class CredentialProviders:
         self._metadata = metadata
         self._realm = realm
         self._base_url = base_url
+        self._outlines: dict[str, tuple[CredentialProvider, Client | None]] = {}
 
     # --- OAuth2: the operations of AWS --------------------------------------------------------------------------------
 
@@ -194,6 +198,33 @@ class CredentialProviders:
     async def oauth2(self, name: str) -> CredentialProvider:
         """Return the OAuth2 provider of this name. Raises NotFound."""
         return await self._register.find(CredentialKind.OAUTH2, name)
+
+    async def watched(self, kind: CredentialKind, name: str) -> tuple[CredentialProvider, Watch | None]:
+        """Return the provider, and what holds until it changes, if that is known. Raises NotFound."""
+        return await self._register.watched(kind, name)
+
+    def outline_of(self, provider: CredentialProvider) -> Client | None:
+        """Return what an OAuth2 provider's client is known by, which opens nothing and asks nobody.
+
+        None where `client_of` refuses it for good, because its vendor or its secrets are gone, and where a part of its
+        variables is its server's to say.
+        """
+        known, made = self._outlines.get(provider.id, (None, None))
+        if known is provider or known == provider:
+            return made
+        descriptor = self._catalog.get(provider.vendor)
+        lost = bool(provider.settings["secrets"]) and not provider.sealed_secrets
+        outline = None if descriptor is None or lost else clients.outline(provider, descriptor)
+        self._outlines[provider.id] = provider, outline
+        if len(self._outlines) > _OUTLINES:
+            del self._outlines[next(iter(self._outlines))]
+        return outline
+
+    def api_key_opener(self, provider: CredentialProvider) -> Callable[[], Secret | None]:
+        """Return what gives the key at once, as often as it is called, or returns None: then ask `api_key`."""
+        if provider.external is None:
+            return self._sealed.opener(provider, API_KEY)
+        return partial(self._secrets_manager.peek, provider.external["secretId"], provider.external["jsonKey"])
 
     async def by_id(self, provider_id: str) -> CredentialProvider | None:
         """Return the provider with this id, of either kind, or None."""

@@ -15,7 +15,9 @@ from identity_gateway.errors import Conflict, NotFound
 from identity_gateway.model import CredentialKind, CredentialProvider, Document, Grant, Realm
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
+from identity_gateway.records.changes import Watch
 from identity_gateway.records.races import settled
+from identity_gateway.records.watched import watched
 from identity_gateway.tags import drop_tags, put_tags
 from identity_gateway.vault import PROVIDER_CHANGED, end_all
 
@@ -81,8 +83,15 @@ class Register:
 
     async def find(self, kind: CredentialKind, name: str) -> CredentialProvider:
         """Return the provider of this kind and name, or raise NotFound."""
-        async with self._records.read() as transaction:
-            return await self._in(transaction, kind, name)
+        return (await self.watched(kind, name))[0]
+
+    async def watched(self, kind: CredentialKind, name: str) -> tuple[CredentialProvider, Watch | None]:
+        """Return what `find` does, and what holds until a provider of this kind changes, if that is known."""
+        account = self._realm.account
+        found, watch = await watched(self._records, CredentialProvider, account=account, kind=kind.value, name=name)
+        if found is None:
+            raise _unknown(kind, name)
+        return found, watch
 
     async def by_id(self, provider_id: str) -> CredentialProvider | None:
         """Return the provider with this id, or None."""
@@ -116,7 +125,8 @@ class Register:
         request was quicker.
         """
         for _ in range(_ATTEMPTS):
-            found = await self.find(kind, name)
+            async with self._records.read() as transaction:
+                found = await self._in(transaction, kind, name)
             wanted = replace(await change(found), updated_at=self._now())
             try:
                 async with self._records.write() as transaction:
@@ -162,7 +172,7 @@ class Register:
     async def _in(self, transaction: Transaction, kind: CredentialKind, name: str) -> CredentialProvider:
         found = await transaction.get(CredentialProvider, account=self._realm.account, kind=kind.value, name=name)
         if found is None:
-            raise NotFound(f"There is no {_WORD[kind]} credential provider named {name}.")
+            raise _unknown(kind, name)
         return found
 
     def _now(self) -> datetime:
@@ -170,3 +180,7 @@ class Register:
 
 
 _WORD = {CredentialKind.OAUTH2: "OAuth2", CredentialKind.API_KEY: "API key"}
+
+
+def _unknown(kind: CredentialKind, name: str) -> NotFound:
+    return NotFound(f"There is no {_WORD[kind]} credential provider named {name}.")

@@ -4,7 +4,7 @@ It checks what is registered and seals what is kept. It does not know what a sec
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -146,6 +146,18 @@ class SealedSecrets:
         except Unsealable:
             _log.error("credential_provider.unsealable", kind=provider.kind, name=provider.name, id=provider.id)
             raise Unavailable(reason=f"the secrets of credential provider {provider.name} do not open") from None
+
+    def opener(self, provider: CredentialProvider, name: str) -> Callable[[], Secret | None]:
+        """Return what opens one of the secrets anew, at once, or returns None: then ask `open`."""
+        if not provider.sealed_secrets or name not in provider.settings["secrets"]:
+            return lambda: None
+        opened = self._envelope.opener(provider.sealed_secrets, place=place_of(provider))
+
+        def secret() -> Secret | None:
+            plain = opened()
+            return None if plain is None else Secret(json.loads(plain)[name])
+
+        return secret
 
     async def remaining(self, provider: CredentialProvider) -> dict[str, Secret]:
         """Return the secrets by name; none when they are lost, because what replaces them heals the provider.

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,6 +18,7 @@ from identity_gateway.ephemeral import Ephemeral
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import Secret
 from identity_gateway.protocol.oauth2 import Answered, Refused
+from identity_gateway.records.changes import OWN_LONGEST, Changes, Watch
 from identity_gateway.sealing import Sealer, Unsealable
 
 _DEFAULT_LIFETIME = 300.0
@@ -31,6 +33,9 @@ caller who repeats itself would take everybody's away."""
 
 Mint = Callable[[], Awaitable[Answered | Refused]]
 
+_CHANGED = "issued-token"
+_REMEMBERED = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Issued:
@@ -40,6 +45,20 @@ class Issued:
     scopes: tuple[str, ...] | None
     minted_at: float
     expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class KeptToken:
+    """A token as it lies in the store until `until` (epoch seconds).
+
+    `reveal` opens it anew, or returns None when its key is gone. While the `watch` holds, the store would give it
+    again; without one, nobody knows.
+    """
+
+    issued: Issued
+    reveal: Callable[[], Secret | None]
+    until: float
+    watch: Watch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +81,10 @@ class IssuedTokens:
         *,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        changes: Changes | None = None,
     ) -> None:
+        self._changes = changes
+        self._seen: dict[str, tuple[Watch, bytes]] = {}
         self._ephemeral = ephemeral
         self._sealer = sealer
         self._account = account
@@ -98,9 +120,54 @@ class IssuedTokens:
             task.add_done_callback(lambda done: self._minted(name, done))
         return await asyncio.shield(task)
 
+    async def find(self, provider_id: str, key: tuple[str, ...]) -> KeptToken | None:
+        """Return the token kept under this key, or None. Mints nothing. Raises Unavailable.
+
+        What the store said is used again until somebody changes it, where all who may do so are on this machine.
+        """
+        name = self._name(key)
+        watch, sealed = self._seen.get(name, (None, None))
+        if watch is None or sealed is None or not watch.is_fresh(time.monotonic()):
+            watch = self._watch(name, provider_id)
+            flushed_at = await self._flushed_at(provider_id)
+            sealed = await self._ephemeral.get(name)
+            issued = self._opened(name, sealed)
+            if sealed is None or issued is None or issued.minted_at <= flushed_at:
+                self._seen.pop(name, None)
+                return None
+            if watch is not None:
+                self._seen[name] = watch, sealed
+                if len(self._seen) > _REMEMBERED:
+                    del self._seen[next(iter(self._seen))]
+        else:
+            issued = self._opened(name, sealed)
+        return None if issued is None else self._kept_token(name, sealed, issued, watch)
+
+    def _kept_token(self, name: str, sealed: bytes, issued: Issued, watch: Watch | None) -> KeptToken | None:
+        def reveal() -> Secret | None:
+            opened = self._opened(name, sealed)
+            return None if opened is None else opened.token
+
+        until = issued.expires_at - _margin(issued.expires_at - issued.minted_at)
+        return KeptToken(issued, reveal, until, watch) if self._clock() < until else None
+
+    def _watch(self, name: str, provider_id: str) -> Watch | None:
+        """Return what holds until one of the two entries changes; None where another machine may change them."""
+        if self._changes is None or self._changes.longest < OWN_LONGEST:
+            return None
+        return self._changes.watch((_CHANGED, name), (_CHANGED, self._flushed(provider_id)))
+
+    def _note(self, name: str) -> None:
+        if self._changes is not None:
+            self._changes.note([(_CHANGED, name)])
+
     async def flush(self, provider_id: str) -> None:
         """Forget every token of a provider: the vendor said that they are dead."""
-        await self._ephemeral.put(self._flushed(provider_id), repr(self._clock()).encode(), ttl=_LONGEST)
+        name = self._flushed(provider_id)
+        try:
+            await self._ephemeral.put(name, repr(self._clock()).encode(), ttl=_LONGEST)
+        finally:
+            self._note(name)
 
     def _minted(self, name: str, done: "asyncio.Task[Issued | Refused]") -> None:
         del self._minting[name]
@@ -143,21 +210,25 @@ class IssuedTokens:
         lifetime = _DEFAULT_LIFETIME if made.lifetime is None else min(made.lifetime, _LONGEST)
         issued = Issued(made.access, made.scopes, began, began + lifetime)
         content = {"t": made.access.reveal(), "s": made.scopes, "b": began, "e": issued.expires_at}
-        keep_for = lifetime - max(min(60.0, lifetime / 2), 0.05 * lifetime) - (self._clock() - began)
+        keep_for = lifetime - _margin(lifetime) - (self._clock() - began)
         if keep_for > 0:
             sealed = self._sealer.seal(json.dumps(content).encode(), place=(self._account, name))
-            await self._ephemeral.put(name, sealed, ttl=keep_for)
+            try:
+                await self._ephemeral.put(name, sealed, ttl=keep_for)
+            finally:
+                self._note(name)
         return issued
 
     async def _kept(self, wanted: _Wanted) -> Issued | None:
-        sealed = await self._ephemeral.get(wanted.name)
+        issued = self._opened(wanted.name, await self._ephemeral.get(wanted.name))
+        return None if issued is None or issued.minted_at <= wanted.flushed_at else issued
+
+    def _opened(self, name: str, sealed: bytes | None) -> Issued | None:
         if sealed is None:
             return None
         try:
-            content = json.loads(self._sealer.open(sealed, place=(self._account, wanted.name)))
+            content = json.loads(self._sealer.open(sealed, place=(self._account, name)))
         except Unsealable:  # another master key: it is minted anew
-            return None
-        if content["b"] <= wanted.flushed_at:
             return None
         scopes = None if content["s"] is None else tuple(content["s"])
         return Issued(Secret(content["t"]), scopes, content["b"], content["e"])
@@ -175,6 +246,11 @@ class IssuedTokens:
 
     def _flushed(self, provider_id: str) -> str:
         return f"issued-flushed:{self._account}:{provider_id}"
+
+
+def _margin(lifetime: float) -> float:
+    """Return how many seconds before its end a token is not handed out any more."""
+    return max(min(60.0, lifetime / 2), 0.05 * lifetime)
 
 
 def _is(token: Secret, rejected: str | None) -> bool:

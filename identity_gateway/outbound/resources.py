@@ -7,7 +7,6 @@ was decided before (policy); nothing here widens it. Every credential leaves as 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from secrets import compare_digest
 from typing import Any
@@ -30,11 +29,18 @@ from identity_gateway.model import (
     User,
     WorkloadAccess,
     WorkloadIdentity,
-    user_text,
-    user_words,
 )
-from identity_gateway.outbound.asking import Asking, canonical, moment, wrong
+from identity_gateway.outbound.asking import Asking, canonical, wrong
 from identity_gateway.outbound.issued import Issued, IssuedTokens
+from identity_gateway.outbound.kept import (
+    KeptCredentials,
+    api_key_details,
+    exchange_key,
+    grant_details,
+    issued_details,
+    machine_key,
+    workload_of,
+)
 from identity_gateway.outbound.refusals import vendor_error
 from identity_gateway.protocol.descriptor import Machine
 from identity_gateway.protocol.oauth2 import Answered, Refused, Requested, machine_entry
@@ -43,8 +49,6 @@ from identity_gateway.refresh import AdminNeeded, Misconfigured, Refreshing, Ret
 from identity_gateway.vault import Holder, Vault
 from identity_gateway.workload import WorkloadTokens
 
-# Replicas' clocks differ: a token that was minted right after its identity was made may seem older than it.
-_SKEW = timedelta(seconds=5)
 _TOKEN_EXCHANGE, _JWT_GRANT = "TOKEN_EXCHANGE", "JWT_AUTHORIZATION_GRANT"
 _JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
 _ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name (RFC 8693 §3)
@@ -78,6 +82,7 @@ class Outbound:
         self._server = server
         self._fingerprints = fingerprints
         self._realm = realm
+        self.kept = KeptCredentials(records, tokens, providers, vault, refreshing, issued, realm)
 
     def resources(self, kind: CredentialKind) -> Callable[[Realm, Document], tuple[str, ...]]:
         """Return what a caller must be allowed: the agent's identity and the provider, both with what holds them."""
@@ -112,14 +117,7 @@ class Outbound:
         access = self._tokens.open(asked["workloadIdentityToken"])
         workload = await self._workload_of(access)
         provider, key = await self._providers.api_key(asked["resourceCredentialProviderName"])
-        details = {
-            "workload": workload.name,
-            "user": user_words(access.user),
-            "provider": provider.name,
-            "providerId": provider.id,
-            "flow": "API_KEY",
-            "fingerprint": self._fingerprints.of(key),
-        }
+        details = api_key_details(access, workload, provider, self._fingerprints.of(key))
         return Vended({"apiKey": key.reveal()}, details)
 
     async def complete_resource_token_auth(self, asked: Document) -> Recorded:
@@ -208,24 +206,23 @@ class Outbound:
         async def mint() -> Answered | Refused:
             return await self._server.machine_token(asking.client, requested)
 
-        key = ("machine", *self._owner_of(asking, entry), *canonical(requested))
+        key = self._shared_key(asking, entry, requested) or machine_key(asking, requested)
         return _or_raise(await self._issued.get(asking.provider.id, key, mint, rejected=asking.rejected), asking.vendor)
 
-    def _owner_of(self, asking: Asking, entry: Machine | None) -> tuple[str, ...]:
-        """Return whose machine token it is: the agent's, or the client's where a second token would kill the first.
+    def _shared_key(self, asking: Asking, entry: Machine | None, requested: Requested) -> tuple[str, ...] | None:
+        """Return where a machine token of the whole client lies, of which a second one would kill the first, or None.
 
-        The latter is shared by every provider with the same client at the same server. The secret is part of the key:
-        naming somebody's client id opens nothing.
+        It is shared by every provider with the same client at the same server. The secret is part of the key: naming
+        somebody's client id opens nothing.
         """
         client = asking.client
-        if entry is not None and entry.one_per_client and client.secret is not None:
-            server = client.endpoints.get("token", entry.url)
-            variables = json.dumps(sorted(client.variables.items()))
-            secret = self._fingerprints.of(client.secret)
-            return ("client", client.descriptor.id, client.id, secret, server, variables)
-        revision = str(asking.provider.revision)
-        since = asking.workload.created_at.isoformat()
-        return ("agent", asking.provider.id, revision, asking.workload.name, since)
+        if entry is None or not entry.one_per_client or client.secret is None:
+            return None
+        server = client.endpoints.get("token", entry.url)
+        variables = json.dumps(sorted(client.variables.items()))
+        secret = self._fingerprints.of(client.secret)
+        owner = ("client", client.descriptor.id, client.id, secret, server, variables)
+        return ("machine", *owner, *canonical(requested))
 
     # --- On behalf of the user who called -----------------------------------------------------------------------------
 
@@ -255,10 +252,7 @@ class Outbound:
                 authenticate=authentication.get("clientAuthenticationMethod") != "NO_CLIENT",
             )
 
-        revision = str(asking.provider.revision)
-        whose = (asking.workload.name, asking.workload.created_at.isoformat(), user_text(asking.access.user))
-        inbound = sha256(subject.reveal().encode()).hexdigest()
-        key = ("exchange", asking.provider.id, revision, *whose, inbound, *canonical(asking.requested))
+        key = exchange_key(asking, subject)
         return _or_raise(await self._issued.get(asking.provider.id, key, mint, rejected=asking.rejected), asking.vendor)
 
     async def _actor(self, asking: Asking, rules: Mapping[str, Any]) -> Secret | None:
@@ -282,34 +276,15 @@ class Outbound:
     # --- Shared -------------------------------------------------------------------------------------------------------
 
     def _vended(self, asking: Asking, issued: Issued) -> Vended:
-        details = asking.details(
-            granted=None if issued.scopes is None else list(issued.scopes),
-            fingerprint=self._fingerprints.of(issued.token),
-            expiresAt=moment(datetime.fromtimestamp(issued.expires_at, UTC)),
-        )
-        return Vended({"accessToken": issued.token.reveal()}, details)
+        return Vended({"accessToken": issued.token.reveal()}, issued_details(asking, issued, self._fingerprints))
 
     def _vended_grant(self, asking: Asking, fresh: Usable) -> Vended:
-        grant, token = fresh.grant, fresh.tokens.access
-        details = asking.details(
-            grant=grant.id,
-            credential=grant.part,
-            granted=list(grant.granted_scopes),
-            fingerprint=self._fingerprints.of(token),
-            expiresAt=None if grant.expires_at is None else moment(grant.expires_at),
-        )
+        token = fresh.tokens.access
+        details = grant_details(asking, fresh.grant, self._fingerprints.of(token))
         return Vended({"accessToken": token.reveal()}, details)
 
     async def _workload_of(self, access: WorkloadAccess) -> WorkloadIdentity:
-        """Return the identity that the token was made for: one that is there still, and not a later namesake."""
-        found = await self._records.current(WorkloadIdentity, account=self._realm.account, name=access.workload)
-        if found is None:
-            raise AccessDenied("The workload identity of this token no longer exists.", reason="identity deleted")
-        if datetime.fromtimestamp(access.issued_at, UTC) < found.created_at - _SKEW:
-            raise AccessDenied(
-                "The workload identity of this token no longer exists.", reason="token older than its identity"
-            )
-        return found
+        return (await workload_of(self._records, self._realm, access))[0]
 
 
 def _or_raise(issued: Issued | Refused, vendor: str) -> Issued:

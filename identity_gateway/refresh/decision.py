@@ -3,6 +3,7 @@
 Reads no clock and writes nothing.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -106,6 +107,18 @@ def is_due(grant: Grant, policy: RefreshPolicy, now: float, jitter: float) -> bo
     if expires is None:
         return False
     return now >= expires - margin(expires - obtained, policy) * (0.8 + 0.2 * jitter)
+
+
+def untouched_until(grant: Grant, policy: RefreshPolicy) -> float:
+    """Return until when (seconds since the epoch) `decide` only uses the access token, whatever chance says.
+
+    Minus infinity where more is to be done, or was begun.
+    """
+    if grant.state != GrantState.ACTIVE or grant.intent_digest is not None:
+        return -math.inf
+    obtained, expires = grant.obtained_at.timestamp(), _expires(grant)
+    due = math.inf if policy.keepalive is None else obtained + policy.keepalive
+    return due if expires is None else min(due, expires - max(margin(expires - obtained, policy), _ALIVE))
 
 
 def margin(lifetime: float, policy: RefreshPolicy) -> float:

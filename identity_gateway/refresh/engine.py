@@ -7,6 +7,7 @@ leaves the flight alone.
 import asyncio
 import contextlib
 import hmac
+import math
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -88,6 +89,20 @@ class Refreshing:
                 return found
             grant = found.grant  # the flight began before this caller saw its token rejected, or took too long
         return RetryLater(FORCED_EVERY, Refused("transient", "no_living_token"))
+
+    def untouched_until(self, grant: Grant, client: Client) -> float:
+        """Return until when `fresh` gives the access token of this row and does nothing; minus infinity if it does not.
+
+        In seconds since the epoch. `is_busy` says whether it has begun to do something meanwhile.
+        """
+        if self.is_busy(grant.id) or not may_be_sent(grant, client.recipient):
+            return -math.inf
+        until = decision.untouched_until(grant, client.descriptor.refresh.policy)
+        return until if self._clock() < until else -math.inf
+
+    def is_busy(self, grant_id: str) -> bool:
+        """Whether a refresh of this grant is under way in this process, or what one gave is not stored yet."""
+        return grant_id in self._flights or self._landing.is_holding(grant_id)
 
     async def aclose(self, timeout: float = 10.0) -> None:
         """Let flights land for that many seconds, then cut them off. Ask for nothing any more before."""

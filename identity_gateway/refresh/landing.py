@@ -69,6 +69,10 @@ class Landing:
         alive = usable is not None and generation == grant.generation and is_alive(usable.grant, self._clock())
         return usable if alive else None
 
+    def is_holding(self, grant_id: str) -> bool:
+        """Whether what a refresh of this grant gave is in memory, because it is not stored yet."""
+        return grant_id in self._held
+
     async def spilled(self, grant: Grant) -> Rotation | None:
         """Return what a refresh of this generation gave, if somebody could not store it any more."""
         with contextlib.suppress(Unavailable):

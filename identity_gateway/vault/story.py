@@ -13,6 +13,8 @@ from identity_gateway.fingerprints import Fingerprints
 from identity_gateway.model import Grant, GrantState, Secret, User, user_text
 from identity_gateway.protocol.oauth2 import Answered, Credential
 from identity_gateway.records import AlreadyExists, Records, Stale, Transaction
+from identity_gateway.records.changes import Watch
+from identity_gateway.records.watched import watched
 from identity_gateway.sealing import Unsealable
 from identity_gateway.vault.consent import Consent
 from identity_gateway.vault.holder import SUPERSEDED, Holder, belongs_to, is_newer, is_over, lookup_of
@@ -20,6 +22,7 @@ from identity_gateway.vault.tokens import (
     Envelope,
     Prepared,
     Tokens,
+    access_of,
     later,
     plaintext,
     refresh_expiry,
@@ -59,12 +62,16 @@ class Vault:
 
         Does not open it, and does not look whether it can still be used.
         """
+        return (await self.watched(holder, part))[0]
+
+    async def watched(self, holder: Holder, part: str) -> tuple[Grant | None, Watch | None]:
+        """Return what `find` does, and what holds until the grant changes; None if nothing in memory says so."""
         lookup = lookup_of(self.account, holder, part)
-        found = await self._records.current(Grant, account=self.account, lookup=lookup)
+        found, watch = await watched(self._records, Grant, account=self.account, lookup=lookup)
         if found is not None and not belongs_to(found, holder, part):
             _log.error("grant_columns_differ", grant=found.id, lookup=lookup)
             raise Unavailable(reason=f"grant {found.id} was found by a key that its columns do not have")
-        return found
+        return found, watch
 
     async def get(self, grant_id: str) -> Grant | None:
         """Return a grant by its id. Does not ask whose it is."""
@@ -118,6 +125,16 @@ class Vault:
         except Unsealable:
             raise Unavailable(reason=f"grant {grant.id} does not open: another key or place") from None
         return tokens_of(content)
+
+    def opener(self, grant: Grant) -> Callable[[], Secret | None]:
+        """Return what opens the access token of this generation anew, at once, or returns None: then ask `open`."""
+        opened = self._envelope.opener(grant.sealed, place=self.place_of(grant))
+
+        def access() -> Secret | None:
+            content = opened()
+            return None if content is None else access_of(content)
+
+        return access
 
     async def open_spilled(self, grant: Grant, sealed: bytes) -> bytes | None:
         """Return what was spilled beside this generation, or None when it is not of this one. Raises Unavailable."""

@@ -26,6 +26,10 @@ class Envelope(Protocol):
         """Open what was sealed for this place."""
         ...
 
+    def opener(self, sealed: bytes, *, place: tuple[str, ...]) -> Callable[[], bytes | None]:
+        """Return what opens this at once, as often as it is called, or returns None where that takes waiting."""
+        ...
+
     async def prepare(self, *, place: tuple[str, ...]) -> Seal:
         """Return what seals for this place later, without any service."""
         ...
@@ -88,6 +92,11 @@ def tokens_of(content: bytes) -> Tokens:
         document["variables"],
         {name: Secret(value) for name, value in document["secrets"].items()},
     )
+
+
+def access_of(content: bytes) -> Secret:
+    """Return the access token alone."""
+    return Secret(json.loads(content)["access"])
 
 
 def refresh_expiry(

@@ -21,6 +21,9 @@ class LocalEnvelope:
         self._demand_up()
         return self._sealer.open(sealed, place=place)
 
+    def opener(self, sealed: bytes, *, place: tuple[str, ...]) -> Callable[[], bytes | None]:
+        return lambda: None if self.is_down else self._sealer.open(sealed, place=place)
+
     async def prepare(self, *, place: tuple[str, ...]) -> Callable[[bytes], bytes]:
         self._demand_up()
         return lambda plaintext: self._sealer.seal(plaintext, place=place)

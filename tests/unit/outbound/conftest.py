@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -145,6 +146,8 @@ class World:
     records: Records
     vendor: Vendor
     clock: Clock
+    issued: IssuedTokens
+    envelope: Envelope
 
     async def register(self, name: str, vendor: str, *, secret: str = "s3cret", **members: Any) -> str:
         """Register a provider and return its name."""
@@ -206,9 +209,17 @@ class World:
 
 @pytest.fixture
 async def here(records: SqlRecords, clock: Clock) -> AsyncIterator[World]:
+    async with opened(records, LocalEphemeral(None, clock=clock), clock) as world:
+        await world.workloads.create_workload_identity({"name": AGENT, "allowedResourceOauth2ReturnUrls": [RETURN_URL]})
+        yield world
+
+
+@asynccontextmanager
+async def opened(records: SqlRecords, ephemeral: LocalEphemeral, clock: Clock) -> AsyncIterator[World]:
+    """Put one process's parts together on these stores, of which the ephemeral one is closed at the end."""
     keys = KeyRing(records, LocalKey(_KEYS, clock=clock), REALM.account, services={})
     envelope, vendor, issuer = Envelope(keys, clock=clock), Vendor(), Issuer()
-    ephemeral, egress = LocalEphemeral(None, clock=clock), Egress([])
+    egress = Egress([])
     manager, metadata = SecretsManager(REALM.region, clock=clock), ServerMetadata(egress, clock=clock)
     paging = Paging(Sealer(_KEYS, "paging"), REALM.account)
     providers = CredentialProviders(
@@ -224,13 +235,13 @@ async def here(records: SqlRecords, clock: Clock) -> AsyncIterator[World]:
     )  # fmt: skip
     tokens = WorkloadTokens(Sealer(_KEYS, "workload-access-token"), REALM.account, clock=clock)
     workloads = Workloads(records, tokens, issuer, paging, REALM, clock=clock)
-    await workloads.create_workload_identity({"name": AGENT, "allowedResourceOauth2ReturnUrls": [RETURN_URL]})
-    issued = IssuedTokens(ephemeral, Sealer(_KEYS, "issued-tokens"), REALM.account, clock=clock)
-    refreshing = Refreshing(vault, ephemeral, server, clock=clock, jitter=lambda: 0.5, owner="this-process")
+    sealer = Sealer(_KEYS, "issued-tokens")
+    issued = IssuedTokens(ephemeral, sealer, REALM.account, clock=clock, changes=records.changes)
+    refreshing = Refreshing(vault, ephemeral, server, clock=clock, jitter=lambda: 0.5, owner=f"process-{id(records)}")
     outbound = Outbound(
         records, tokens, issuer, providers, vault, refreshing, consents, issued, server, fingerprints, REALM
     )
-    yield World(outbound, providers, workloads, tokens, consents, vault, records, vendor, clock)
+    yield World(outbound, providers, workloads, tokens, consents, vault, records, vendor, clock, issued, envelope)
     await refreshing.aclose(1)
     await audit.close()
     await manager.aclose()
