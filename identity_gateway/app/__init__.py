@@ -65,6 +65,7 @@ class Served:
             await send({"type": "lifespan.startup.complete"})
             _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)
             await receive()
+        telemetry.pour()  # a worker's last counts, which others will show
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -33,6 +33,7 @@ from identity_gateway.invocation import (
 from identity_gateway.invocation.recall import Recall
 from identity_gateway.invocation.web_sockets import StreamLimits, Streams
 from identity_gateway.keysets import KeySets
+from identity_gateway.outbound.repeats import RepeatedVends
 from identity_gateway.paging import Paging
 from identity_gateway.protocol.aws import load_services
 from identity_gateway.protocol.jwt.policy import DEFAULT_LEEWAY
@@ -42,6 +43,8 @@ from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
 from identity_gateway.server.lane import Lane
+from identity_gateway.server.passage import Means
+from identity_gateway.server.vend import Till
 from identity_gateway.sessions import Sessions
 from identity_gateway.settings import Settings
 from identity_gateway.spool import Spool
@@ -132,6 +135,7 @@ def _shared(stack: AsyncExitStack, settings: Settings, state: State, clock: Cloc
         Paging(Sealer(state.master_keys, "paging"), account),
         WorkloadTokens(sealer, account, clock=clock),
         UserTokens(visiting, state.identity_providers, clock=clock),
+        RepeatedVends(clock=clock),
         clock,
     )
 
@@ -165,13 +169,7 @@ def _agents(
 ) -> tuple[Invocations, Discovery, Lane]:
     """Build the way to the agents."""
     settings, records, realm = parts.settings, parts.state.records, parts.state.realm
-    upstream = Upstream(
-        ssl_context=tls_of(settings.agent_ca_file),
-        max_connections=settings.agent_max_connections,
-        max_total=max(_MIN_TOTAL, settings.agent_max_connections),
-        connect_timeout=settings.agent_connect_timeout,
-    )
-    stack.push_async_callback(upstream.aclose)
+    upstream = _upstream(stack, settings)
     keysets = _key_sets(stack, settings, parts.ephemeral)
     routes, bearer_tokens = (
         Routes(records, realm),
@@ -188,25 +186,55 @@ def _agents(
         body_timeout=settings.agent_sync_timeout,
     )
     timeouts = Timeouts(settings.agent_sync_timeout, settings.agent_stream_timeout)
+    placement = _placement(parts, routes, addresses)
+    forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
+    discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
+    recall = Recall(
+        routes,
+        policies,
+        records.changes,
+        keysets,
+        bearer_tokens,
+        signatures,
+        parts.tokens,
+        placement,
+        parts.audit,
+        clock=parts.clock,
+    )
+    till = Till(parts.vends, signatures, parts.audit)
+    lane = Lane(Means(recall, upstream, placement, parts.audit, timeouts), till)
+    return Invocations(routes, callers, placement, forwarding, recall, parts.audit), discovery, lane
+
+
+def _upstream(stack: AsyncExitStack, settings: Settings) -> Upstream:
+    """Build the way to the agents that calls take."""
+    upstream = Upstream(
+        ssl_context=tls_of(settings.agent_ca_file),
+        max_connections=settings.agent_max_connections,
+        max_total=max(_MIN_TOTAL, settings.agent_max_connections),
+        connect_timeout=settings.agent_connect_timeout,
+    )
+    stack.push_async_callback(upstream.aclose)
+    return upstream
+
+
+def _placement(parts: Parts, routes: Routes, addresses: Addresses) -> Placement:
+    """Build what finds the place of each call."""
+    settings, records = parts.settings, parts.state.records
     sessions = Sessions(
         parts.ephemeral,
-        realm.account,
+        parts.state.realm.account,
         clock=parts.clock,
         binding=settings.session_binding == "user",
         changes=records.changes,
     )
-    placement = Placement(
+    return Placement(
         routes,
         sessions,
         addresses,
         longest_call=settings.agent_sync_timeout,
         longest_stream=settings.agent_stream_timeout,
     )
-    forwarding = Forwarding(upstream, placement, parts.tokens, timeouts, clock=parts.clock)
-    discovery = Discovery(routes, bearer_tokens, base_url=settings.base_url)
-    recall = Recall(routes, policies, records.changes, keysets, parts.tokens, placement, parts.audit, clock=parts.clock)
-    lane = Lane(recall, upstream, placement, parts.audit, timeouts, forwarding.new_trace_id)
-    return Invocations(routes, callers, placement, forwarding, recall, parts.audit), discovery, lane
 
 
 def _streams(stack: AsyncExitStack, parts: Parts, addresses: Addresses) -> Streams:

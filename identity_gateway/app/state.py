@@ -18,6 +18,7 @@ from identity_gateway.ephemeral.local import LocalEphemeral
 from identity_gateway.identity_providers import IdentityProviders
 from identity_gateway.inbound import UserTokens
 from identity_gateway.model import KeyCheck, Realm, Secret
+from identity_gateway.outbound.repeats import RepeatedVends
 from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records
 from identity_gateway.records.sql import open_records
@@ -52,6 +53,7 @@ class Parts:
     paging: Paging
     tokens: WorkloadTokens
     user_tokens: UserTokens
+    vends: RepeatedVends
     clock: Clock
 
 

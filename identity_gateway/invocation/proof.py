@@ -27,9 +27,11 @@ from identity_gateway.model import (
     User,
     WorkloadAccess,
     user_text,
+    user_words,
 )
 from identity_gateway.protocol import bearer, headers, jwt, sigv4
 from identity_gateway.protocol.headers import Headers
+from identity_gateway.protocol.jwt import SignedClaims
 from identity_gateway.protocol.policy import Context
 from identity_gateway.protocol.request import EMPTY_SHA256, Request, SignedRequest
 from identity_gateway.protocol.sigv4 import PresentedSignature
@@ -54,6 +56,14 @@ _MISMATCH = (
     "your request. Check the agent's authorization configuration and ensure your request uses the matching method "
     "(OAuth or SigV4)"
 )
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+_NOTHING = _pieces()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,10 @@ class Proven:
     expires_at: float | None = None
     actors: tuple[str, ...] = ()
     claims: Context = field(default_factory=dict)
+
+    def alone(self) -> "Proven":
+        """Return the same caller, without anything of this one request."""
+        return replace(self, inbound_token=None, headers=(), body=_NOTHING, length=0, claims={})
 
     @property
     def holder(self) -> str:
@@ -214,9 +228,9 @@ class Callers:
         claims = await self._bearer_tokens.verify(
             token, configuration.authorizer, runtime_id=route.name.runtime_id, version=route.version
         )
-        user = JwtUser(claims.issuer, claims.subject) if claims.subject else None
+        principal, user = bearer_of(claims)
         return Proven(
-            principal=f"{claims.issuer}#{claims.subject or claims.client_id or ''}",
+            principal=principal,
             signer=None,
             user=user,
             inbound_token=token,
@@ -286,6 +300,26 @@ class Callers:
                 return await self._spool.receive(call.body, max_bytes=MAX_BODY)
         except TimeoutError:
             raise ValidationFailed("The request body did not arrive in time.", kind="CannotParse") from None
+
+
+def bearer_of(claims: SignedClaims) -> tuple[str, JwtUser | None]:
+    """Return who brings a token with these claims: the name in records, and the user that it proves."""
+    user = JwtUser(claims.issuer, claims.subject) if claims.subject else None
+    return f"{claims.issuer}#{claims.subject or claims.client_id or ''}", user
+
+
+def details_of(scheme: Scheme, version: int | None, proven: Proven | None) -> Document:
+    """Return what records of a call say besides who, what and where: how it was proven, for whom, through whom."""
+    details: Document = {"scheme": scheme.value}
+    if version is not None:
+        details["version"] = version
+    if proven is not None and isinstance(proven.user, NamedUser):
+        details["userId"] = proven.user.id
+    elif proven is not None and proven.signer is not None and proven.user is not None:
+        details["user"] = user_words(proven.user)  # of an agent's token; a bearer's own is the principal
+    if proven is not None and proven.actors:
+        details["actors"] = list(proven.actors)
+    return details
 
 
 def _user_id(user: User) -> str:

@@ -1,31 +1,38 @@
-"""Calls that repeat one which was let in: the same door, token and session, and nothing changed since.
+"""Calls like one that was let in: at the same door, in the same session of the same user, and nothing changed since.
 
 What the long way found out about such a call holds again until a record, a key of the issuer or the session changes,
-the token expires, or the session is due to be kept. Only calls whose decision rests on nothing else are remembered:
-bearers of tokens at runtimes of the protocol HTTP at which no policy stands, in sessions that they name. Nothing is
-decided here.
+or the session is due to be kept. Who calls is proven as on the long way: a token that was seen before by its digest, a
+new one by its issuer's keys, a signature by the key that made it, each time. Only calls whose decision rests on nothing
+else are remembered: at runtimes of the protocol HTTP at which no policy stands, in sessions that they name, by bearers
+of tokens or by signers whose own policies ask nothing about the request. Nothing is decided here.
 """
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import TypeVar
 
 from identity_gateway.audit import ALLOWED, Audit, Decided, Row
-from identity_gateway.inbound import Scheme
+from identity_gateway.errors import InvalidToken
+from identity_gateway.inbound import BearerTokens, Scheme, Signatures
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.placement import Placed, Placement
-from identity_gateway.invocation.proof import Call, Proven
+from identity_gateway.invocation.proof import Call, Proven, bearer_of, details_of
 from identity_gateway.keysets import KeySets
-from identity_gateway.model import Document
-from identity_gateway.protocol import headers
+from identity_gateway.model import IamPrincipal, Secret
+from identity_gateway.protocol import bearer, headers
+from identity_gateway.protocol.request import Request
 from identity_gateway.records.changes import Changes, Watch
 from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.runtimes import Route, Routes
-from identity_gateway.upstream import Upstream
+from identity_gateway.upstream import Origin, Upstream
 from identity_gateway.workload import WorkloadTokens
 
 _REMEMBERED = 20_000
-"""Calls that are remembered, at most."""
+"""Calls that are remembered, at most; and as many of their places."""
 
 _MOST_BYTES = 16 << 20
 """Bytes of their credentials, at most: what is remembered of a call is several times as long as its token."""
@@ -33,7 +40,7 @@ _MOST_BYTES = 16 << 20
 _TOKEN_FRESH = 60.0
 """Seconds for which an agent is given the same workload access token again; it lives for fifteen minutes."""
 
-_DECIDES = frozenset({headers.IDENTITY_WAT, headers.USER_ID, headers.MCP_SESSION_ID, b"expect", b"transfer-encoding"})
+_DECIDES = frozenset({headers.IDENTITY_WAT, headers.MCP_SESSION_ID, b"expect", b"transfer-encoding"})
 """Headers on which more than the remembered depends: a call that has one goes the long way."""
 
 _MODELLED = (
@@ -43,34 +50,67 @@ _MODELLED = (
 _SHORT = 128
 """Bytes that each modelled header may have whatever the model says; a longer or empty one is left to the model."""
 
-Key = tuple[bytes, bytes, bytes, bytes]
+_SIGNED = b"AWS4-HMAC-SHA256 Credential="
+_TOKEN = b"x-amz-security-token"
+_NOBODY = b""
+_SHOWN = b"%b\r\n" + b": %b\r\n".join(headers.WORKLOAD_ACCESS_TOKEN) + b": %b"
+"""The beginning of a head and the token, under each of the names that agents read it by."""
 
+Where = tuple[bytes, bytes, bytes, bytes, bytes]
+"""Path, query, session, and by whom: a digest of credentials or a key's id, and the user that a signer names."""
 
-async def _pieces(*pieces: bytes) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-_NOTHING = _pieces()
+Fields = dict[bytes, bytes]
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
-class Remembered:
-    """What was found out about a call.
+class Place:
+    """What was found out about the calls of one caller in one session. `due` is in seconds since the epoch.
 
-    `until` is in seconds since the epoch, `passed` names the headers for the agent, and `trail` is the record of it.
+    `passed` names the headers for the agent, `trail` is the record of such a call, and `signer` is None for bearers.
+    The head of a call at the agent begins with `start`, and with the token that `mint` makes for the caller's own.
+    When the watch has aged, one call goes the long way, to find out anew; it is `renewed` then.
     """
 
     route: Route
     placed: Placed
     proven: Proven = field(repr=False)
     watch: Watch
-    keys: int
-    until: float
+    due: float
     passed: frozenset[bytes]
     trail: Row = field(repr=False)
     session_id: bytes
-    size: int
+    origin: Origin
+    scheme: Scheme
+    signer: IamPrincipal | None
+    start: bytes = field(repr=False)
+    mint: Callable[[Secret | None], bytes] = field(repr=False)
+    renewed: bool = False
+    last_passed: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
+    last_lines: bytes = field(default=b"", repr=False)
+
+    def lines(self, passed: list[tuple[bytes, bytes]]) -> bytes:
+        """Return headers for the agent as lines of a head. Raises ValueError for what cannot be sent."""
+        if passed != self.last_passed:
+            self.last_lines = Upstream.lines(passed)
+            self.last_passed = passed
+        return self.last_lines
+
+
+@dataclass(slots=True)
+class Known:
+    """A call that is let in at its place: until the token ends that it came with, or if its signature is good.
+
+    `keys` are those of the issuer by which the token was proven. Nobody else knows a call that is not `kept`.
+    """
+
+    place: Place
+    keys: int = 0
+    until: float = 0.0
+    token: Secret | None = None
+    size: int = 0
+    kept: bool = True
     start: bytes = field(default=b"", repr=False)
     start_until: float = 0.0
 
@@ -84,6 +124,8 @@ class Recall:
         policies: ResourcePolicies,
         changes: Changes,
         keysets: KeySets,
+        bearer_tokens: BearerTokens,
+        signatures: Signatures,
         tokens: WorkloadTokens,
         placement: Placement,
         audit: Audit,
@@ -94,12 +136,19 @@ class Recall:
         self._policies = policies
         self._changes = changes
         self._keysets = keysets
+        self._bearer_tokens = bearer_tokens
+        self._signatures = signatures
         self._tokens = tokens
         self._placement = placement
         self._audit = audit
         self._clock = clock
-        self._known: dict[Key, Remembered] = {}
+        self._known: OrderedDict[Where, Known] = OrderedDict()
+        self._signed: OrderedDict[Where, Known] = OrderedDict()
+        self._bearers: OrderedDict[Where, Place] = OrderedDict()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._bytes = 0
+
+    # --- What the long way tells ---
 
     def watch(self, call: Call) -> Watch | None:
         """Return what holds until something changes on which a decision about this call rests.
@@ -135,47 +184,87 @@ class Recall:
 
         `keys` is what `keys` said when the caller was proven.
         """
-        session, configuration = placed.session, route.configuration
-        authorization, named = (call.request.header(name) for name in (b"authorization", headers.SESSION_ID))
-        if watch is None or session is None or authorization is None or named is None or proven.expires_at is None:
+        session, configuration, received = placed.session, route.configuration, dict(call.request.headers)
+        authorization, named = received.get(b"authorization"), received.get(headers.SESSION_ID)
+        if watch is None or session is None or authorization is None or named is None:
             return
-        if configuration.authorizer is None or configuration.protocol != "HTTP" or proven.signer or proven.actors:
+        if configuration.protocol != "HTTP" or proven.actors or not _DECIDES.isdisjoint(received):
             return
         if placed.version != route.version or str(placed.origins[0]) != session.address:
             return
-        if keys is None or await self._policies.standing_at((route.arn, route.endpoint_arn)):
+        if await self._policies.standing_at((route.arn, route.endpoint_arn)):
             return
-        details: Document = {"scheme": Scheme.BEARER.value, "version": placed.version}
+        try:
+            start = Upstream.start(
+                placed.origins[0], placed.configuration.target, [(headers.SESSION_ID, placed.session_id.encode())]
+            )
+        except ValueError:  # the long way says so
+            return
+        scheme = Scheme.BEARER if proven.signer is None else Scheme.SIGNATURE
+        details = details_of(scheme, placed.version, proven)
         decided = Decided(proven.principal, call.door.value, route.endpoint_arn, ALLOWED, reason, details=details)
-        where = _where(call.request.raw_path, call.request.raw_query, authorization, named)
-        self._forget(where)
-        self._known[where] = Remembered(
+        place = Place(
             route,
             placed,
-            replace(proven, headers=(), body=_NOTHING, length=0, claims={}),  # the request itself is not kept
+            proven.alone(),
             watch,
-            keys,
-            min(proven.expires_at, self._placement.due(route, session)),
+            self._placement.due(route, session),
             (headers.ALWAYS_FORWARDED | configuration.allowlist) - {headers.TRACE_ID},
             self._audit.written(decided),
             placed.session_id.encode(),
-            len(authorization),
+            placed.origins[0],
+            scheme,
+            proven.signer,
+            start,
+            self._tokens.minting(route.workload, proven.user, hosted=True),
         )
-        self._bytes += len(authorization)
-        while len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES:
-            self._forget(next(iter(self._known)))
+        path, query = call.request.raw_path, call.request.raw_query
+        if proven.signer is not None:
+            if _asks_nothing(proven.signer):
+                _keep(self._signed, (path, query, named, *_signer(received, authorization)), Known(place))
+        elif keys is not None and proven.expires_at is not None and headers.USER_ID not in received:
+            _keep(self._bearers, (path, query, named, _NOBODY, _NOBODY), place)
+            known = Known(place, keys, proven.expires_at, proven.inbound_token, len(authorization))
+            self._remember((path, query, named, sha256(authorization).digest(), _NOBODY), known)
 
-    def find(self, raw_path: bytes, raw_query: bytes, fields: dict[bytes, bytes]) -> Remembered | None:
-        """Return what is remembered of a call like this one, if all of it holds. `fields` has no name twice."""
+    def _remember(self, where: Where, known: Known) -> None:
+        self._forget(where)
+        self._known[where] = known
+        self._bytes += known.size
+        while len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES:
+            self._bytes -= self._known.popitem(last=False)[1].size
+
+    def _forget(self, where: Where) -> None:
+        known = self._known.pop(where, None)
+        if known is not None:
+            self._bytes -= known.size
+
+    # --- What the short way asks ---
+
+    def find(self, raw_path: bytes, raw_query: bytes, fields: Fields) -> Known | None:
+        """Return what is known of a call with this head, which has no field twice, if all of it holds.
+
+        A token has been proven then; a signature has not: `proves` does it when the body is there.
+        """
         authorization, named = fields.get(b"authorization"), fields.get(headers.SESSION_ID)
         if authorization is None or named is None or not _DECIDES.isdisjoint(fields):
             return None
-        where = _where(raw_path, raw_query, authorization, named)
-        known = self._known.get(where)
+        known: Known | None
+        if authorization.startswith(_SIGNED):
+            known = self._signed.get((raw_path, raw_query, named, *_signer(fields, authorization)))
+            if known is not None and not self.holds(known):
+                return None
+        elif headers.USER_ID in fields:
+            return None
+        else:
+            where = (raw_path, raw_query, named, sha256(authorization).digest(), _NOBODY)
+            known = self._known.get(where)
+            if known is None or not self.holds(known):
+                known = self._let_in(where, authorization)
         if known is None:
             return None
-        if not self.holds(known):
-            self._forget(where)
+        if self.has_aged(known):
+            known.place.renewed = True  # this call asks: were it all of them, they would crowd the long way
             return None
         for name in _MODELLED:
             value = fields.get(name)
@@ -183,36 +272,96 @@ class Recall:
                 return None
         return known
 
-    def holds(self, known: Remembered) -> bool:
+    def holds(self, known: Known) -> bool:
         """Say whether nothing has changed on which this rests."""
-        authorizer = known.route.configuration.authorizer
+        place, now = known.place, self._clock()
+        if now >= place.due or not place.watch.holds():
+            return False
+        return place.signer is not None or (now < known.until and self._issued(place) == known.keys)
+
+    def has_aged(self, known: Known) -> bool:
+        """Say whether it is time that a call like this one finds out anew, although all of it still holds."""
+        place = known.place
+        return not place.renewed and time.monotonic() >= place.watch.aged_at
+
+    def _issued(self, place: Place) -> int | None:
+        authorizer = place.route.configuration.authorizer
         assert authorizer is not None
         keys = self._keysets.peek(authorizer["discoveryUrl"])
-        return (
-            known.watch.holds() and keys is not None and keys.generation == known.keys and self._clock() < known.until
+        return None if keys is None else keys.generation
+
+    def _let_in(self, where: Where, authorization: bytes) -> Known | None:
+        """Let in a token that was not seen before, if it is proven to be the same caller's as the one before it."""
+        place = self._bearers.get((*where[:3], _NOBODY, _NOBODY))
+        if place is None or self._clock() >= place.due or not place.watch.holds():
+            return None
+        try:
+            token = bearer.token_in(authorization)
+        except InvalidToken:
+            return None
+        route, keys = place.route, self._issued(place)
+        authorizer = route.configuration.authorizer
+        assert authorizer is not None
+        claims = self._bearer_tokens.at_once(
+            token.encode(), authorizer, runtime_id=route.name.runtime_id, version=route.version
         )
+        if claims is None or keys is None or bearer_of(claims) != (place.proven.principal, place.proven.user):
+            return None
+        known = Known(place, keys, claims.expires_at, Secret(token), len(authorization))
+        if where[3] in self._seen:
+            self._remember(where, known)
+        else:  # most tokens that come once do not come again
+            known.kept = False
+            _keep(self._seen, where[3], None)
+        return known
 
-    def _forget(self, where: Key) -> None:
-        known = self._known.pop(where, None)
-        if known is not None:
-            self._bytes -= known.size
+    def proves(self, known: Known, request: Request, body: bytes) -> bool:
+        """Say whether the request is signed by whom this is known of, together with all of it that the agent sees."""
+        place = known.place
+        found = self._signatures.at_once(request, sha256(body).hexdigest())
+        if found is None:
+            return False
+        principal, signed = found
+        if principal is not place.signer and principal != place.signer:
+            return False
+        allowlist = place.route.configuration.allowlist
+        if allowlist:
+            for name, _ in request.headers:
+                if name in allowlist and name not in headers.ALWAYS_FORWARDED and signed.header(name) is None:
+                    return False
+        return True
 
-    def start(self, known: Remembered) -> bytes:
+    def start(self, known: Known) -> bytes:
         """Return what the head of each such request to the agent begins with: session and workload access token too.
 
-        The token is minted anew when the last one is a minute old. Raises ValueError for what cannot be sent.
+        The token is minted anew when the last one is a minute old.
         """
         now = self._clock()
         if known.start_until <= now:
-            minted = self._tokens.mint(
-                known.route.workload, known.proven.user, known.proven.inbound_token, known.proven.actors, hosted=True
-            )
-            token = minted.reveal().encode()
-            own = [(headers.SESSION_ID, known.session_id), *((name, token) for name in headers.WORKLOAD_ACCESS_TOKEN)]
-            known.start = Upstream.start(known.placed.origins[0], known.placed.configuration.target, own)
+            token = known.place.mint(known.token)
+            known.start = _SHOWN % (known.place.start, token, token)
             known.start_until = now + _TOKEN_FRESH
         return known.start
 
 
-def _where(raw_path: bytes, raw_query: bytes, authorization: bytes, session_id: bytes) -> Key:
-    return raw_path, raw_query, sha256(authorization).digest(), session_id
+def _signer(fields: Fields, authorization: bytes) -> tuple[bytes, bytes]:
+    """Return by whom a call says to be signed, and for whom. Nothing is believed: `proves` looks."""
+    token = fields.get(_TOKEN)
+    key_id = authorization[len(_SIGNED) : authorization.find(b"/")]
+    by = key_id if token is None else key_id + sha256(token).digest()
+    return by, fields.get(headers.USER_ID, _NOBODY)
+
+
+def _asks_nothing(signer: IamPrincipal) -> bool:
+    """Say whether the policies of a signer decide by action and resource alone: by nothing else of the request."""
+    if signer.admin:
+        return True
+    written = json.dumps((signer.policy, signer.session_policies))
+    return '"Condition"' not in written and "${" not in written
+
+
+def _keep(kept: OrderedDict[K, V], where: K, value: V) -> None:
+    kept.pop(where, None)
+    kept[where] = value
+    if len(kept) > _REMEMBERED:
+        kept.popitem(last=False)  # of a plain dict, the first entry is the longer to find the more have gone

@@ -12,9 +12,8 @@ from identity_gateway.inbound import Scheme, scheme_of
 from identity_gateway.invocation.doors import Door
 from identity_gateway.invocation.forwarding import Answer, Forwarding, Opened
 from identity_gateway.invocation.placement import Placed, Placement
-from identity_gateway.invocation.proof import Call, Callers, Proven
+from identity_gateway.invocation.proof import Call, Callers, Proven, details_of
 from identity_gateway.invocation.recall import Recall
-from identity_gateway.model import Document, NamedUser, user_words
 from identity_gateway.runtimes import Route, Routes
 from identity_gateway.sessions import Session
 from identity_gateway.spool import SpooledBody
@@ -133,15 +132,7 @@ class Invocations:
         version: int | None = None,
     ) -> None:
         telemetry.DECISIONS.labels(scheme.value, decision).inc()
-        details: Document = {"scheme": scheme.value}
-        if route is not None:
-            details["version"] = version or route.version
-        if proven is not None and isinstance(proven.user, NamedUser):
-            details["userId"] = proven.user.id
-        elif proven is not None and proven.signer is not None and proven.user is not None:
-            details["user"] = user_words(proven.user)  # of an agent's token; a bearer's own is the principal
-        if proven is not None and proven.actors:
-            details["actors"] = list(proven.actors)
+        details = details_of(scheme, version or (route.version if route else None), proven)
         principal = proven.principal if proven else UNKNOWN
         decided = Decided(principal, call.door.value, resource, decision, reason, call.request_id, call.source, details)
         await self._audit.record(decided)

@@ -5,9 +5,8 @@ This module does not know what is sent.
 
 import asyncio
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from identity_gateway.settings import Settings
 
@@ -24,20 +23,35 @@ def patience_of(application: Any) -> float:
     return settings.request_head_timeout if isinstance(settings, Settings) else _PATIENCE
 
 
+class Subject(Protocol):
+    """A connection that is looked after."""
+
+    transport: asyncio.Transport
+    loop: asyncio.AbstractEventLoop
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether the gateway holds back the rest of an answer."""
+
+    @property
+    def idle_until(self) -> float | None:
+        """Until when, by the loop's clock, the caller may say nothing; None while that is not looked after here."""
+
+
 class Taking:
     """Cuts off a caller that has taken nothing since the last look, although the gateway waits for it.
 
-    `holds_back` says whether the gateway holds back the rest of an answer. It also waits when the connection is to be
-    closed, by whomever, which otherwise lasts until the caller took the last byte. At other times new bytes may make up
-    for those taken.
+    The gateway also waits when the connection is to be closed, by whomever, which otherwise lasts until the caller took
+    the last byte. At other times new bytes may make up for those taken. A connection on which nothing was asked for too
+    long is closed, no later than one look after it is due: a clock for each request would cost more.
     """
 
-    def __init__(self, transport: asyncio.Transport, patience: float, holds_back: Callable[[], bool]) -> None:
-        self._transport = transport
+    __slots__ = ("_patience", "_subject", "_timer", "_untaken")
+
+    def __init__(self, subject: Subject, patience: float) -> None:
+        self._subject = subject
         self._patience = patience
-        self._holds_back = holds_back
         self._untaken = 0  # bytes that waited for the caller at the last look; 0 when it need not have taken any
-        self._loop = asyncio.get_running_loop()
         self._look_again()
 
     def progressed(self) -> None:
@@ -49,13 +63,17 @@ class Taking:
         self._timer.cancel()
 
     def _look_again(self) -> None:
-        self._timer = self._loop.call_later(self._patience, self._look)
+        self._timer = self._subject.loop.call_later(self._patience, self._look)
 
     def _look(self) -> None:
-        untaken = _untaken(self._transport) if self._holds_back() or self._transport.is_closing() else 0
+        subject = self._subject
+        transport, idle_until = subject.transport, subject.idle_until
+        untaken = _untaken(transport) if subject.holds_back or transport.is_closing() else 0
         if untaken and untaken == self._untaken:
-            self._transport.abort()
+            transport.abort()
             return
+        if idle_until is not None and idle_until <= subject.loop.time() and not transport.is_closing():
+            transport.close()
         self._untaken = untaken
         self._look_again()
 

@@ -62,6 +62,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.logger = _quiet
         self.conn = _Handshakes(max_size=MAX_MESSAGE, logger=_quiet)
 
+    idle_until = None  # `run_asgi` ends a stream that is silent too long
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether something that was said waits for its caller."""
+        return not self.writable.is_set()
+
     def shake_hands(self, target: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         """Begin with a head that was read and checked: it is not read a second time, perhaps in another way."""
         fields = Headers()
@@ -69,7 +76,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             fields[name.decode("latin-1")] = value.decode("latin-1")
         self.conn.parser = Protocol.parse(self.conn)
         next(self.conn.parser)
-        self._taking = Taking(self.transport, patience_of(self.app), lambda: not self.writable.is_set())
+        self._taking = Taking(self, patience_of(self.app))
         self.handle_connect(Request(target.decode("latin-1"), fields))
 
     async def run_asgi(self) -> None:
