@@ -68,7 +68,8 @@ def open_credentials(stack: AsyncExitStack, parts: Parts) -> Credentials:
     consents = Consents(
         ephemeral, sealer, vault, providers, server, realm, base_url=base_url, clock=clock, audit=parts.audit
     )
-    issued = IssuedTokens(ephemeral, Sealer(state.master_keys, "issued-tokens"), account, clock=clock)
+    issued_sealer = Sealer(state.master_keys, "issued-tokens")
+    issued = IssuedTokens(ephemeral, issued_sealer, account, clock=clock, changes=records.changes)
     refreshing = Refreshing(
         vault, ephemeral, server, clock=clock, jitter=random.SystemRandom().random, owner=secrets.token_hex(16)
     )

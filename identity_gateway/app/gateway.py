@@ -111,7 +111,7 @@ async def open_gateway(settings: Settings, *, clock: Clock = time.time) -> Async
             (web_sockets.opens, web_sockets.web_sockets(services, invocations, discovery, streams)),
         )
         admission = Admission(signatures, authorization, parts.audit, clock=clock)
-        front = Front(services, stories, invocations, discovery, admission, state.realm, doors)
+        front = Front(services, stories, invocations, discovery, admission, state.realm, doors, parts.vends)
         yield Gateway(front, lane, lifecycle, stories, parts.audit)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from tests.bench import processes
 from tests.bench.issuer import AUDIENCE, Issuer
 from tests.bench.servers import Server
+from tests.fakes.consenting_vendor import ConsentingVendor, consented
 from tests.gateways import RunningGateway, register
 
 POLICY = {
@@ -32,12 +33,18 @@ POLICY = {
         }
     ],
 }
+PEOPLE = 10
+"""Users who have consented."""
+
 SETTINGS: dict[str, Any] = {"agent_max_connections": "4000"}
 
 
 @dataclass(frozen=True)
 class Estate:
-    """What stands in the prepared state: runtimes by their ARNs, an access key with a policy, a workload token."""
+    """What stands in the prepared state: runtimes by their ARNs, an access key with a policy, workload tokens.
+
+    `access` are those of users whose tokens the vault keeps, `back` is the return URL of their consents.
+    """
 
     folder: Path
     with_jwt: str
@@ -47,10 +54,15 @@ class Estate:
     key: tuple[str, str]
     workload: str
     workload_token: str
+    access: tuple[str, ...]
+    back: str
 
 
-def prepare(folder: Path, issuer: Issuer, upstream: str, agent: str) -> Estate:
-    """Make the state: runtimes with and without an authorizer at both upstreams, providers, a workload and a key."""
+def prepare(folder: Path, issuer: Issuer, vendor: ConsentingVendor, upstream: str, agent: str) -> Estate:
+    """Make the state: runtimes with and without an authorizer at both upstreams, providers, workloads and a key.
+
+    Some users consent through the pages: what the vault keeps for them is real.
+    """
     folder.mkdir()
     gateway = RunningGateway(folder, **SETTINGS)
     gateway.start()
@@ -91,9 +103,24 @@ def prepare(folder: Path, issuer: Issuer, upstream: str, agent: str) -> Estate:
             (key["accessKeyId"], key["secretAccessKey"]),
             "bench",
             gateway.data.get_workload_access_token(workloadName="bench")["workloadAccessToken"],
+            _consents(gateway, vendor),
+            f"{vendor.url}/return",
         )
     finally:
         gateway.stop()
+
+
+def _consents(gateway: RunningGateway, vendor: ConsentingVendor) -> tuple[str, ...]:
+    control, data = gateway.control, gateway.data
+    control.create_oauth2_credential_provider(
+        name="people", credentialProviderVendor="CustomOauth2", oauth2ProviderConfigInput=vendor.configuration
+    )
+    access = []
+    for user in (f"user-{number}" for number in range(PEOPLE)):
+        consented(control, data, vendor, workload="bench-people", provider="people", user=user)
+        found = data.get_workload_access_token_for_user_id(workloadName="bench-people", userId=user)
+        access.append(found["workloadAccessToken"])
+    return tuple(access)
 
 
 def start(

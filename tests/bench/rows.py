@@ -11,6 +11,7 @@ from tests.bench.calls import Fresh, Rotating, Source
 from tests.bench.issuer import SESSIONS, Issuer, corrupted
 from tests.bench.servers import Server, Tools
 from tests.fakes.authority import Authority
+from tests.fakes.consenting_vendor import ConsentingVendor
 from tests.gateways import free_port
 
 SMALL = calls.body(150)
@@ -83,7 +84,8 @@ class World:
 
     @cached_property
     def estate(self) -> gateways.Estate:
-        return gateways.prepare(self.folder / "estate", self.issuer, self.upstream.url, self.agent.url)
+        vendor = self.stack.enter_context(ConsentingVendor())
+        return gateways.prepare(self.folder / "estate", self.issuer, vendor, self.upstream.url, self.agent.url)
 
     @cached_property
     def gateway(self) -> gateways.Subject:
@@ -170,20 +172,34 @@ def _sigv4(world: World, size: int, connections: int, *, reads_body: bool) -> Ro
     return row
 
 
-def _vend(world: World, path: str, content: str) -> Row:
-    row = _signed(world, world.gateway.gateway.url + path, [content.encode()], lambda number: {"x-number": str(number)})
+def _vend(world: World, path: str, contents: Sequence[str]) -> Row:
+    url, asked = world.gateway.gateway.url + path, [content.encode() for content in contents]
+    row = _signed(world, url, asked, lambda number: {"x-number": str(number)})
     row.upstream = False
     return row
 
 
+def people(estate: gateways.Estate) -> list[str]:
+    """Return what asks for the tokens that the vault keeps for some users."""
+    asked = (
+        '{"workloadIdentityToken":"%s","resourceCredentialProviderName":"people","scopes":["parcels"],'
+        '"oauth2Flow":"USER_FEDERATION","resourceOauth2ReturnUrl":"%s"}'
+    )
+    return [asked % (access, estate.back) for access in estate.access]
+
+
 def _vend_oauth2(world: World) -> Row:
+    return _vend(world, "/identities/oauth2/token", people(world.estate))
+
+
+def _vend_oauth2_machine(world: World) -> Row:
     asked = '{"workloadIdentityToken":"%s","resourceCredentialProviderName":"vendor","oauth2Flow":"M2M","scopes":["a"]}'
-    return _vend(world, "/identities/oauth2/token", asked % world.estate.workload_token)
+    return _vend(world, "/identities/oauth2/token", [asked % world.estate.workload_token])
 
 
 def _vend_api_key(world: World) -> Row:
     asked = '{"workloadIdentityToken":"%s","resourceCredentialProviderName":"api-key"}'
-    return _vend(world, "/identities/api-key", asked % world.estate.workload_token)
+    return _vend(world, "/identities/api-key", [asked % world.estate.workload_token])
 
 
 ROWS: dict[str, Callable[[World], Row]] = {
@@ -205,9 +221,10 @@ ROWS: dict[str, Callable[[World], Row]] = {
     "envoy_jwt_cached_paced": lambda world: _paced(_peer_with_jwt(world, world.envoy_cached)),
     "gateway_jwt_cached_paced": lambda world: _paced(_gateway_with_jwt(world.gateway, world)),
     "vend_oauth2_hit": _vend_oauth2,
+    "vend_oauth2_machine": _vend_oauth2_machine,
     "vend_api_key": _vend_api_key,
     "vend_workload_token": lambda world: _vend(
-        world, "/identities/GetWorkloadAccessToken", '{"workloadName":"%s"}' % world.estate.workload  # noqa: UP031
+        world, "/identities/GetWorkloadAccessToken", ['{"workloadName":"%s"}' % world.estate.workload]  # noqa: UP031
     ),
 }  # fmt: skip
 
