@@ -124,13 +124,8 @@ class BoundedProtocol(HttpToolsProtocol):
                     self._expect_nothing()
                 passage.enter()
                 return
-        if self.parser is None:  # a long answer has been going on
-            self.parser = HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.segment, self._fed = data, len(data)
-        self._spared += self._fed
-        super().data_received(data)
-        self.segment = b""
+        self._spared += len(data)
+        self._parse(data)
         if self._spared > _MAX_HEAD:
             self._refuse(_TOO_LARGE)
         elif not self._received and self._clock is None:  # what came whole needs no clock
@@ -138,6 +133,14 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._expect(self._refuse, _TOO_SLOW)
             else:
                 self._expect(self._check_rate)
+
+    def _parse(self, data: bytes) -> None:
+        if self.parser is None:  # a long answer has been going on
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.segment, self._fed = data, len(data)
+        super().data_received(data)
+        self.segment = b""
 
     def on_message_begin(self) -> None:
         """Begin a new head, unless the answer to the request before it is still under way."""
@@ -238,8 +241,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle = None  # type: ignore[assignment]
         if unread:
             lane, self._lane = self._lane, None
-            self._fed = self._spared = len(unread)
-            super().data_received(unread)
+            self._spared = len(unread)
+            self._parse(unread)
             self._lane = lane
             if self.cycle is not None:
                 self.cycle.keep_alive = self.cycle.keep_alive and keep_alive

@@ -126,6 +126,10 @@ class Passage(Turn):
             if not self.response_complete:
                 self.go_the_long_way()
             return
+        except asyncio.CancelledError:
+            if not self.response_complete:
+                self._cut()
+            raise
         holds = means.recall.holds(known) and (
             self._signed is None or means.recall.proves(known, self._signed, self.body)
         )
