@@ -16,7 +16,7 @@ from identity_gateway.admission import Kept
 from identity_gateway.audit import Row
 from identity_gateway.model import IamPrincipal
 
-_REMEMBERED = 20_000
+_REMEMBERED = 10_000
 """Calls that are remembered, at most."""
 
 _log = structlog.get_logger()
@@ -25,7 +25,18 @@ _log = structlog.get_logger()
 class Known:
     """A call that is remembered: whose it was, what goes on record when it comes again, and how it is answered."""
 
-    __slots__ = ("_clock", "_kept", "_start", "aged_at", "operation", "principal", "renewed", "trail")
+    __slots__ = (
+        "_clock",
+        "_reveal",
+        "_start",
+        "_until",
+        "_watches",
+        "aged_at",
+        "operation",
+        "principal",
+        "renewed",
+        "trail",
+    )
 
     def __init__(
         self, principal: IamPrincipal, operation: str, trail: Row, kept: Kept, clock: Callable[[], float]
@@ -35,7 +46,9 @@ class Known:
         self.trail = trail
         self.aged_at = min(watch.aged_at for watch in kept.watches)
         self.renewed = False
-        self._kept = kept
+        self._reveal = kept.reveal
+        self._until = kept.until
+        self._watches = kept.watches
         self._clock = clock
         self._start = b"{%b:" % quoted(kept.member).encode()
 
@@ -44,11 +57,10 @@ class Known:
 
     def holds(self, now: float | None = None) -> bool:
         """Say whether nothing has changed on which this rests. `now` is as `Watch.holds` takes it."""
-        kept = self._kept
-        if self._clock() >= kept.until:
+        if self._clock() >= self._until:
             return False
         moment = monotonic() if now is None else now
-        for watch in kept.watches:  # noqa: SIM110 - a generator costs more than what it goes through
+        for watch in self._watches:  # noqa: SIM110 - a generator costs more than what it goes through
             if not watch.holds(moment):
                 return False
         return True
@@ -59,7 +71,7 @@ class Known:
         Does not look whether this still holds.
         """
         try:
-            secret = self._kept.reveal()
+            secret = self._reveal()
         except Exception as error:  # noqa: BLE001 - the long way says what is wrong
             _log.error("what was kept does not open", fault=error.__class__.__name__)
             return None

@@ -16,7 +16,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from identity_gateway import telemetry
-from identity_gateway.server.http import BoundedProtocol
+from identity_gateway.server.http import BoundedProtocol, BoundedTlsProtocol
 from identity_gateway.server.web_sockets import KEEP_ALIVE, MAX_MESSAGE, BoundedWebSocket
 from identity_gateway.settings import Settings, SettingsError
 
@@ -108,7 +108,7 @@ def _configuration(settings: Settings, workers: int) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        http=BoundedProtocol,
+        http=BoundedProtocol if settings.tls_cert_file is None else BoundedTlsProtocol,  # type: ignore[arg-type]
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,

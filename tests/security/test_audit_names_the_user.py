@@ -37,7 +37,10 @@ def last(records: sqlite3.Connection, action: str) -> tuple[str, dict[str, Any]]
 
 def test_a_token_for_a_named_user_names_the_user(gateway: RunningGateway, workload: str, records: sqlite3.Connection):
     gateway.data.get_workload_access_token_for_user_id(workloadName=workload, userId="alice")
-    assert last(records, "GetWorkloadAccessTokenForUserId") == ("allowed", {"user": ["id", "alice"]})
+    assert last(records, "GetWorkloadAccessTokenForUserId") == (
+        "allowed",
+        {"user": ["id", "alice"], "permitted": "admin key"},
+    )
 
 
 def test_a_token_for_a_proven_user_names_issuer_and_subject(

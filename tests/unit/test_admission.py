@@ -187,3 +187,35 @@ async def test_decisions_are_counted(admission: Admission):
     with pytest.raises(InvalidSignature):
         await admit(admission, signed(secret="wrong"))
     assert counted() == {decision: count + 1 for decision, count in before.items()}
+
+
+async def test_what_is_handed_out_as_it_is_kept_leaves_one_record_that_says_both(
+    admission: Admission, records: SqlRecords, keys: AccessKeys
+):
+    principal = await admit(admission, signed())
+    before = len(await kept(records))
+    details = {"workload": "agent", "fingerprint": "0123456789abcdef"}
+    await admission.vend(ATTEMPT, principal, RUNTIME, "admin key", details)
+    record = (await kept(records))[-1]
+    assert len(await kept(records)) == before + 1
+    assert (record.decision, record.reason, record.details) == (ALLOWED, "vended", details | {"permitted": "admin key"})
+
+
+async def test_nothing_is_handed_out_when_its_record_cannot_be_committed(
+    admission: Admission, records: SqlRecords, tmp_path: Path
+):
+    principal = await admit(admission, signed())
+    with sqlite3.connect(tmp_path / "records.sqlite") as connection:
+        connection.execute("DROP TABLE audit_record")
+    with pytest.raises(Unavailable):
+        await admission.vend(ATTEMPT, principal, RUNTIME, "admin key", {})
+
+
+async def test_who_signed_is_said_at_once_of_a_request_like_one_before(admission: Admission):
+    principal = await admit(admission, signed())
+    assert admission.authenticate_at_once(signed(), digest(b"")) == principal
+
+
+async def test_a_wrong_signature_is_nobodys_at_once(admission: Admission):
+    await admit(admission, signed())
+    assert admission.authenticate_at_once(signed(secret="wrong"), digest(b"")) is None

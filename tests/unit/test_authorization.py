@@ -1,5 +1,6 @@
 """What a principal may do: policies of identities, sessions and resources, admin keys, tokens, and nothing by default."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,28 @@ async def test_an_explicit_deny_is_named_in_the_reason(authorization: Authorizat
 
 async def test_no_resource_is_denied_to_a_policy_that_allows_everything(authorization: Authorization):
     assert await why(authorization, principal(policy=EVERYTHING), Asked("InvokeAgentRuntime", ()))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        document("Allow", "*", "*", Condition={"DateLessThan": {"aws:CurrentTime": "2030-01-01T00:00:00Z"}}),
+        document("Deny", "*", "*", Condition={"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}),
+        document("Allow", "*", "arn:aws:bedrock-agentcore:*:*:runtime/${aws:username}"),
+    ],
+    ids=["time", "source", "variable"],
+)
+@pytest.mark.parametrize("of_session", [False, True])
+def test_a_policy_with_a_condition_may_decide_otherwise_the_next_time(
+    authorization: Authorization, policy: Any, of_session: bool
+):
+    who = principal(policy=EVERYTHING if of_session else policy)
+    asked = replace(who, session_policies=(policy,)) if of_session else who
+    assert not authorization.asks_nothing(asked)
+
+
+def test_a_policy_of_actions_and_resources_decides_alike_the_next_time(authorization: Authorization):
+    assert authorization.asks_nothing(principal(policy=EVERYTHING))
 
 
 async def test_a_policy_that_covers_every_resource_allows(authorization: Authorization):

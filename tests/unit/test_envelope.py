@@ -50,6 +50,31 @@ def remote(records: SqlRecords, clock: Clock, service: FakeTransit) -> Envelope:
     return Envelope(ring(records, clock, service=service), clock=clock)
 
 
+# --- What opens at once ---
+
+
+@pytest.mark.parametrize("change", ["place", "value"])
+async def test_what_does_not_open_does_not_open_at_once(envelope: Envelope, change: str):
+    sealed = await envelope.seal(PLAINTEXT, place=PLACE)
+    await envelope.open(sealed, place=PLACE)
+    place = (*PLACE[:-1], "provider-2") if change == "place" else PLACE
+    wrong = sealed if change == "place" else sealed[:-1] + bytes([sealed[-1] ^ 1])
+    assert envelope.opener(wrong, place=place)() is None
+
+
+async def test_a_value_opens_at_once_while_its_data_key_is_remembered(remote: Envelope, clock: Clock):
+    opened = remote.opener(await remote.seal(PLAINTEXT, place=PLACE), place=PLACE)
+    within = opened()
+    clock.now += 300
+    assert (within, opened()) == (PLAINTEXT, None)
+
+
+async def test_a_data_key_that_was_forgotten_opens_nothing_at_once(envelope: Envelope):
+    opened = envelope.opener(await envelope.seal(PLAINTEXT, place=PLACE), place=PLACE)
+    envelope.forget()
+    assert opened() is None
+
+
 # --- What does not open ---
 
 

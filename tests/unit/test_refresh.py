@@ -1,6 +1,7 @@
 """A grant that is asked for is handed out alive, its refresh token is sent once, and only the vendor can kill it."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -23,7 +24,15 @@ from identity_gateway.refresh import (
     Usable,
 )
 from identity_gateway.refresh.breaker import MIN_DEATHS
-from identity_gateway.refresh.decision import FORCED_EVERY, LEASE_SECONDS, Step, back_off, decide, margin
+from identity_gateway.refresh.decision import (
+    FORCED_EVERY,
+    LEASE_SECONDS,
+    Step,
+    back_off,
+    decide,
+    margin,
+    untouched_until,
+)
 from identity_gateway.vault import Holder, Vault
 from tests.fakes.clock import Clock
 from tests.fakes.envelope import LocalEnvelope
@@ -270,6 +279,33 @@ def test_a_token_is_renewed_in_the_last_tenth_of_its_life(lifetime: float, polic
 )
 def test_the_pause_grows_from_seconds_to_a_quarter_of_an_hour(failures: int, jitter: float, expected: float):
     assert back_off(failures, jitter) == expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"state": GrantState.NEEDS_ADMIN}, {"state": GrantState.NEEDS_CONSENT}, {"state": GrantState.REVOKED}, sent(0)],
+    ids=str,
+)
+def test_a_grant_of_which_more_is_to_be_known_is_not_left_untouched_for_any_time(changes: dict[str, Any]):
+    assert untouched_until(a_grant(**changes), RefreshPolicy()) == -math.inf
+
+
+@pytest.mark.parametrize("policy", [{}, {"keepalive": 99}, {"margin": 0}, {"kills_old_access": True}], ids=str)
+@pytest.mark.parametrize("expires_at", [LIFE, 20, 0, None])
+@pytest.mark.parametrize("refreshable", [True, False])
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
+def test_a_grant_is_untouched_as_long_as_nothing_but_using_it_is_decided(
+    policy: dict[str, Any], expires_at: int | None, refreshable: bool, jitter: float
+):
+    grant, rules = a_grant(expires_at=expires_at), RefreshPolicy(**policy)
+    until = min(untouched_until(grant, rules), 10.0 * LIFE)
+    moments = [until - 0.001, until / 2, until / 10, 0.0]
+    steps = [
+        decide(grant, rules, refreshable=refreshable, forced=False, owner="me", now=now, jitter=jitter)
+        for now in moments
+        if now >= 0
+    ]
+    assert {(each.step, each.trusted) for each in steps} == {(Step.USE, True)}
 
 
 def test_a_token_that_was_dead_when_it_came_is_not_refreshed_at_every_call():

@@ -183,11 +183,11 @@ async def test_a_call_that_is_not_alike_is_not_known(call: Call, asked: tuple[by
     assert call.repeats.find(*asked) is None
 
 
-async def test_what_does_not_open_any_more_is_not_answered(call: Call):
-    known = await call.remember()
-    call.world.envelope.forget()
-    answered = known.answer()
-    assert answered is None or call.flow in {M2M, OBO}  # those lie sealed by the gateway's own key
+@pytest.mark.parametrize("flow", [USER, API_KEY])
+async def test_what_does_not_open_any_more_is_not_answered(here: World, flow: str):
+    known = await (await begun(here, flow)).remember()
+    here.envelope.forget()
+    assert known.answer() is None
 
 
 async def test_a_data_key_that_is_not_remembered_any_more_is_not_used(of_user: Call):
@@ -196,10 +196,21 @@ async def test_a_data_key_that_is_not_remembered_any_more_is_not_used(of_user: C
     assert known.answer() is None
 
 
-async def test_a_grant_that_is_being_refreshed_is_not_answered_with(of_user: Call, monkeypatch: pytest.MonkeyPatch):
+async def test_a_grant_that_is_being_refreshed_is_neither_found_nor_answered_with(of_user: Call):
     known = await of_user.remember()
-    monkeypatch.setattr(of_user.world.outbound.kept._refreshing, "is_busy", lambda _grant: True)
-    assert known.answer() is None
+    (grant,) = await of_user.world.vault.list(limit=1)
+    flight: asyncio.Task[Any] = asyncio.create_task(asyncio.Event().wait())
+    of_user.world.outbound.kept._refreshing._flights[grant.id] = flight
+    found = await of_user.kept(), known.answer()
+    flight.cancel()
+    assert found == (None, None)
+
+
+async def test_a_grant_of_another_server_is_left_to_the_long_way(of_user: Call):
+    (grant,) = await of_user.world.vault.list(limit=1)
+    async with of_user.world.records.write() as transaction:
+        await transaction.update(replace(grant, request=grant.request | {"recipient": "another"}))
+    assert await of_user.kept() is None
 
 
 async def test_nothing_of_a_credential_is_shown(call: Call):
