@@ -6,6 +6,7 @@
 import asyncio
 import gc
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -28,6 +29,10 @@ __all__ = ["Gateway", "Served", "State", "create", "open_gateway", "open_state"]
 Stop = Callable[[int, FrameType | None], object]
 
 _log = structlog.get_logger()
+
+_TURN = 0.0005
+"""Seconds after which the event loop lets a thread go on that has read or flushed something: callers wait for it, and a
+busy loop would keep each of its steps waiting for ten times as long."""
 
 
 class Served:
@@ -60,6 +65,7 @@ class Served:
                 return
             self._gateway = gateway
             gc.collect()
+            sys.setswitchinterval(_TURN)
             gc.freeze()  # what stands by now stays: looking through it again and again would cost every call
             _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
             await send({"type": "lifespan.startup.complete"})

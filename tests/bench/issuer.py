@@ -60,9 +60,9 @@ class Issuer:
                 middle = len(made) + missing // 2
                 parts = [(len(made), middle), (middle, count)]
                 work = [(self._pem(algorithm), algorithm, self.url, *part) for part in parts]
-                forked = multiprocessing.get_context("fork")
-                with forked.Pool(2, os.sched_setaffinity, (0, processes.CORES)) as pool:
-                    made += [token for tokens in pool.map(_mint, work) for token in tokens]
+                spawned = multiprocessing.get_context("spawn")  # this process has threads: a fork of it may hang
+                with spawned.Pool(2, os.sched_setaffinity, (0, processes.CORES)) as pool:
+                    made += [token for tokens in pool.map_async(_mint, work).get(120) for token in tokens]
         return made[:count]
 
     def _pem(self, algorithm: str) -> bytes:

@@ -26,8 +26,14 @@ def check(name: str, row: Row) -> None:
 
 
 def measure(world: World, name: str, row: Row, seconds: float) -> Sample:
-    """Take one sample. Raises Refuted when answers were not 200, or when connections were not used again."""
+    """Take one sample. Raises Refuted when answers were not 200, or when connections were not used again.
+
+    A second of load comes before it that does not count: rows have their turns a minute apart, and each server has
+    closed connections and forgotten things meanwhile.
+    """
     seconds = max(1, round(seconds * row.shorter))
+    file, first = row.warm.ready(1)
+    wrk.run(world.tools.wrk, row.server.url, file, first, connections=row.connections, seconds=1)
     file, first = row.source.ready(seconds)
     pids = processes.tree(row.server.pid)
     accepted = _accepted(world)

@@ -20,7 +20,10 @@ _KIB_64, _MIB = 65_536, 1_048_576
 
 @dataclass
 class Row:
-    """One line of the table. `refused` are requests that must be answered with 401 or 403."""
+    """One line of the table. `refused` are requests that must be answered with 401 or 403.
+
+    `before` is sent before a sample where the row's own requests must not be sent twice.
+    """
 
     server: Server
     source: Source
@@ -30,6 +33,12 @@ class Row:
     upstream: bool = True  # whether nginx stands behind it, which counts connections
     shorter: float = 1.0
     pause: int = 0
+    before: Source | None = None
+
+    @property
+    def warm(self) -> Source:
+        """What is sent before a sample: requests that may be sent again."""
+        return self.before or self.source
 
 
 class World:
@@ -112,12 +121,14 @@ def _with_jwt(world: World, server: Server, url: str, source: Source | None = No
     def request(token: str | None, number: int = 0) -> bytes:
         return calls.with_token(url, token, number, SMALL)
 
+    rotating = Rotating(lambda: [request(token, number) for number, token in enumerate(tokens)])
     return Row(
         server,
-        source or Rotating(lambda: [request(token, number) for number, token in enumerate(tokens)]),
+        source or rotating,
         lambda: request(tokens[0]),
         [lambda: request(corrupted(tokens[0])), lambda: request(None)],
         shorter=1.0 if source is None else 0.5,
+        before=rotating,
     )
 
 
