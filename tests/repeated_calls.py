@@ -7,19 +7,27 @@ access token as by the call before; every call on the long way has a token of it
 import asyncio
 import json
 import re
+import shutil
 import socket
+import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPResponse, IncompleteRead
+from pathlib import Path
 from typing import Any
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from tests.fakes.agent import ReceivedRequest, ScriptedAgent, read_request
 from tests.gateways import RunningGateway
 from tests.sessions import SESSION, WAT, new_session
 
 Fields = Sequence[tuple[str, str]]
+USER_ID = "x-amzn-bedrock-agentcore-runtime-user-id"
 
 OWN = {"date", "x-amzn-requestid", "x-amzn-trace-id", SESSION}
 """Headers of an answer that differ from call to call."""
@@ -54,6 +62,13 @@ class Answered:
     def token(self) -> str | None:
         """The workload access token that an echoing agent was shown; None if none answered."""
         return dict(self.heard)[WAT] if self.status == 200 else None
+
+    @property
+    def took(self) -> str:
+        """What calls on the short way of one process have in common; on the long way no two have it."""
+        request_id = self.header("x-amzn-requestid")
+        assert request_id is not None
+        return request_id[:23]
 
     @property
     def shape(self) -> tuple[Any, ...]:
@@ -239,3 +254,47 @@ def running_teller() -> Iterator[Teller]:
         teller.loop.call_soon_threadsafe(teller.loop.stop)
         thread.join(10)
         teller.loop.close()
+
+
+@contextmanager
+def running_pair() -> Iterator[list[RunningGateway]]:
+    """Run two gateways on one data folder."""
+    folder = Path(tempfile.mkdtemp(prefix="gateway-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        gateways = [RunningGateway(folder), RunningGateway(folder)]
+        for gateway in gateways:
+            stack.callback(gateway.kill)
+            gateway.start()
+        yield gateways
+
+
+@dataclass
+class Signer(Caller):
+    """Somebody who signs each call, with a key of the gateway."""
+
+    key: tuple[str, str] = ("", "")
+    session_token: str | None = None
+
+    def signed(self, body: bytes, fields: Mapping[str, str] | None = None, *, user: str | None = None) -> bytes:
+        """Return a whole call, signed at this moment."""
+        url = self.gateway.invocation_url(self.arn, self.query)
+        named = {} if user is None else {USER_ID: user}
+        headers = {SESSION: self.session, "content-type": "application/json", **named, **(fields or {})}
+        request = AWSRequest("POST", url, headers=headers, data=body)
+        SigV4Auth(Credentials(*self.key, self.session_token), "bedrock-agentcore", "us-east-1").add_auth(request)
+        lines = [f"POST {url.removeprefix(self.gateway.url)} HTTP/1.1", f"host: {self.gateway.url.partition('//')[2]}"]
+        lines += [f"{name}: {value}" for name, value in request.headers.items()]
+        return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
+
+    def call(self, body: bytes | dict[str, Any] = b"{}", *fields: str, session: str | None = None) -> Answered:
+        """Sign a call and return what came back."""
+        assert not fields
+        assert session is None
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.sent(self.signed(content))
+
+    def sent(self, call: bytes) -> Answered:
+        """Send a call as it is and return what came back."""
+        self.send(call)
+        return self.take()

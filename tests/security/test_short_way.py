@@ -5,12 +5,9 @@ let in with another token went the long way, where everything is asked anew.
 """
 
 import json
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -20,7 +17,7 @@ from tests.agents import Agent
 from tests.callers import guarded_by, opened, running_issuer, token_of
 from tests.fakes.issuer import FakeIssuer, SigningKey
 from tests.gateways import ROLE, RunningGateway, register, running_gateway
-from tests.repeated_calls import Caller, Teller, calling, running_teller
+from tests.repeated_calls import Caller, Teller, calling, running_pair, running_teller
 from tests.sessions import SESSION, new_session
 
 INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
@@ -29,13 +26,7 @@ INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
 @pytest.fixture(scope="module")
 def pair() -> Iterator[list[RunningGateway]]:
     """Two gateways on one data folder. The first one is called."""
-    folder = Path(tempfile.mkdtemp(prefix="gateway-"))
-    with ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        gateways = [RunningGateway(folder), RunningGateway(folder)]
-        for gateway in gateways:
-            stack.callback(gateway.kill)
-            gateway.start()
+    with running_pair() as gateways:
         yield gateways
 
 
