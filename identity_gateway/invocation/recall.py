@@ -37,6 +37,9 @@ _REMEMBERED = 20_000
 _MOST_BYTES = 16 << 20
 """Bytes of their credentials, at most: what is remembered of a call is several times as long as its token."""
 
+_LONGEST_TARGET = 2048
+"""Bytes of path and query of a call that is remembered: a caller may add to a query what it likes."""
+
 _TOKEN_FRESH = 60.0
 """Seconds for which an agent is given the same workload access token again; it lives for fifteen minutes."""
 
@@ -185,6 +188,8 @@ class Recall:
         `keys` is what `keys` said when the caller was proven.
         """
         session, configuration, received = placed.session, route.configuration, dict(call.request.headers)
+        if len(call.request.raw_path) + len(call.request.raw_query) > _LONGEST_TARGET:
+            return
         authorization, named = received.get(b"authorization"), received.get(headers.SESSION_ID)
         if watch is None or session is None or authorization is None or named is None:
             return

@@ -239,3 +239,9 @@ def test_a_signed_body_of_many_pieces_is_whole_for_the_agent(signer: Signer):
     signer.send(*pieces)
     answered = signer.take()
     assert (answered.status, b"65536" in answered.body) == (200, True)
+
+
+def test_a_call_with_a_query_without_end_is_not_remembered(signer: Signer):
+    signer.query = f"qualifier=DEFAULT&more={'x' * 2048}"
+    answers = [signer.call() for _ in range(4)]
+    assert ({each.status for each in answers}, len({each.took for each in answers})) == ({200}, 4)

@@ -13,7 +13,7 @@ import pytest
 from identity_gateway.model import AuditRecord
 from identity_gateway.records import append
 from identity_gateway.records.append import SqliteAppender
-from identity_gateway.records.sql import SqlRecords
+from identity_gateway.records.sql import SqlRecords, open_records
 from identity_gateway.records.tables import stored, table_of
 
 ACCOUNT = "000000000000"
@@ -116,3 +116,15 @@ async def test_what_was_begun_when_it_closes_is_done(path: Path):
     await appender.close()
     await appending
     assert counted(path) == 10
+
+
+async def test_a_database_that_is_reached_by_two_names_is_one(path: Path, tmp_path: Path):
+    (other := tmp_path / "other.sqlite").symlink_to(path)
+    first, second = await open_records(f"sqlite:///{path}"), await open_records(f"sqlite:///{other}")
+    assert second.write_at_once(AuditRecord, rows())
+    await second.flush()
+    watch = first.changes.watch(("key", "id", "one"))
+    second.changes.note([("key", "id", "one")])
+    assert not watch.holds()
+    await first.close()
+    await second.close()
