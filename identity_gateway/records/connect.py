@@ -70,6 +70,12 @@ def sqlite_path(url: str) -> str | None:
     return _sqlite_path(url) if _postgresql_dsn(url) is None else None
 
 
+def sqlite_file(url: str) -> str | None:
+    """Return as `sqlite_path` does, but the file itself where that is a link: SQLite puts its log beside the file."""
+    path = sqlite_path(url)
+    return None if path is None else os.path.realpath(path)
+
+
 def _sqlite_path(url: str) -> str:
     # The URL may hold a password: no message repeats it.
     refusal = "the database URL must be sqlite:///PATH or postgresql://…"

@@ -5,7 +5,6 @@ tables from `records.tables`, the schema from `records.schema`.
 """
 
 import asyncio
-import os
 import dataclasses
 import functools
 import sqlite3
@@ -56,9 +55,8 @@ async def open_records(url: str, *, folder: Path | None = None) -> "SqlRecords":
     readers, writers = connect.open_engines(url)
     with _named_faults():
         await schema.migrate(url)
-    path = connect.sqlite_path(url)
+    path = connect.sqlite_file(url)
     if path is not None:
-        path = os.path.realpath(path)  # SQLite's log, and what processes tell each other, lie beside the file itself
         appender = SqliteAppender(path)
         return SqlRecords(readers, writers, Changes(Path(f"{path}-changes"), longest=OWN_LONGEST), appender)
     shared = folder / "records-changes" if folder is not None else None
