@@ -197,6 +197,15 @@ class Teller:
 
         asyncio.run_coroutine_threadsafe(say(), self.loop).result(10)
 
+    def hang_up(self) -> None:
+        """Close the connections that there are."""
+
+        async def close() -> None:
+            for writer in self._writers:
+                writer.close()
+
+        asyncio.run_coroutine_threadsafe(close(), self.loop).result(10)
+
     def deafen(self) -> None:
         """Take no new connections; those that there are stay."""
 

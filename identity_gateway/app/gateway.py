@@ -196,6 +196,7 @@ def _agents(
         keysets,
         bearer_tokens,
         signatures,
+        authorization,
         parts.tokens,
         placement,
         parts.audit,

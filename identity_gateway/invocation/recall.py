@@ -7,7 +7,6 @@ else are remembered: at runtimes of the protocol HTTP at which no policy stands,
 of tokens or by signers whose own policies ask nothing about the request. Nothing is decided here.
 """
 
-import json
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from hashlib import sha256
 from typing import TypeVar
 
 from identity_gateway.audit import ALLOWED, Audit, Decided, Row
+from identity_gateway.authorization import Authorization
 from identity_gateway.errors import InvalidToken
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures
 from identity_gateway.invocation.doors import Door
@@ -34,8 +34,8 @@ from identity_gateway.workload import WorkloadTokens
 _REMEMBERED = 20_000
 """Calls that are remembered, at most; and as many of their places."""
 
-_MOST_BYTES = 16 << 20
-"""Bytes of their credentials, at most: what is remembered of a call is several times as long as its token."""
+_MOST_BYTES = 32 << 20
+"""Bytes of memory that they may take, at most: tokens are long, and what is remembered of a call longer."""
 
 _LONGEST_TARGET = 2048
 """Bytes of path and query of a call that is remembered: a caller may add to a query what it likes."""
@@ -73,7 +73,8 @@ class Place:
 
     `passed` names the headers for the agent, `trail` is the record of such a call, and `signer` is None for bearers.
     The head of a call at the agent begins with `start`, and with the token that `mint` makes for the caller's own.
-    When the watch has aged, one call goes the long way, to find out anew; it is `renewed` then.
+    When the watch has aged, one call goes the long way, to find out anew; it is `renewed` then. It is `over` when a
+    call there was refused.
     """
 
     route: Route
@@ -90,6 +91,7 @@ class Place:
     start: bytes = field(repr=False)
     mint: Callable[[Secret | None], bytes] = field(repr=False)
     renewed: bool = False
+    over: bool = False
     last_passed: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
     last_lines: bytes = field(default=b"", repr=False)
 
@@ -117,6 +119,11 @@ class Known:
     start: bytes = field(default=b"", repr=False)
     start_until: float = 0.0
 
+    @property
+    def bytes(self) -> int:
+        """How much of memory this holds, about: the token comes twice again in the beginning of the head."""
+        return 4 * self.size + 1024
+
 
 class Recall:
     """What this process remembers of calls."""
@@ -129,6 +136,7 @@ class Recall:
         keysets: KeySets,
         bearer_tokens: BearerTokens,
         signatures: Signatures,
+        authorization: Authorization,
         tokens: WorkloadTokens,
         placement: Placement,
         audit: Audit,
@@ -141,6 +149,7 @@ class Recall:
         self._keysets = keysets
         self._bearer_tokens = bearer_tokens
         self._signatures = signatures
+        self._authorization = authorization
         self._tokens = tokens
         self._placement = placement
         self._audit = audit
@@ -225,24 +234,39 @@ class Recall:
         )
         path, query = call.request.raw_path, call.request.raw_query
         if proven.signer is not None:
-            if _asks_nothing(proven.signer):
+            if self._authorization.asks_nothing(proven.signer):
                 _keep(self._signed, (path, query, named, *_signer(received, authorization)), Known(place))
         elif keys is not None and proven.expires_at is not None and headers.USER_ID not in received:
             _keep(self._bearers, (path, query, named, _NOBODY, _NOBODY), place)
             known = Known(place, keys, proven.expires_at, proven.inbound_token, len(authorization))
             self._remember((path, query, named, sha256(authorization).digest(), _NOBODY), known)
 
+    def forget(self, call: Call, proven: Proven) -> None:
+        """Forget what was remembered of calls like this one, which was refused: of this caller's, not of others'."""
+        received = dict(call.request.headers)
+        authorization, named = received.get(b"authorization"), received.get(headers.SESSION_ID)
+        if authorization is None or named is None:
+            return
+        where = (call.request.raw_path, call.request.raw_query, named)
+        if proven.signer is not None:
+            known = self._signed.get((*where, *_signer(received, authorization)))
+            place = None if known is None else known.place
+        else:
+            place = self._bearers.get((*where, _NOBODY, _NOBODY))
+        if place is not None and place.proven.holder == proven.holder:
+            place.over = True
+
     def _remember(self, where: Where, known: Known) -> None:
         self._forget(where)
         self._known[where] = known
-        self._bytes += known.size
+        self._bytes += known.bytes
         while len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES:
-            self._bytes -= self._known.popitem(last=False)[1].size
+            self._bytes -= self._known.popitem(last=False)[1].bytes
 
     def _forget(self, where: Where) -> None:
         known = self._known.pop(where, None)
         if known is not None:
-            self._bytes -= known.size
+            self._bytes -= known.bytes
 
     # --- What the short way asks ---
 
@@ -268,8 +292,7 @@ class Recall:
                 known = self._let_in(where, authorization)
         if known is None:
             return None
-        if self.has_aged(known):
-            known.place.renewed = True  # this call asks: were it all of them, they would crowd the long way
+        if known.place.signer is None and self.is_to_ask(known):
             return None
         for name in _MODELLED:
             value = fields.get(name)
@@ -280,7 +303,7 @@ class Recall:
     def holds(self, known: Known) -> bool:
         """Say whether nothing has changed on which this rests."""
         place, now = known.place, self._clock()
-        if now >= place.due or not place.watch.holds():
+        if place.over or now >= place.due or not place.watch.holds():
             return False
         return place.signer is not None or (now < known.until and self._issued(place) == known.keys)
 
@@ -288,6 +311,13 @@ class Recall:
         """Say whether it is time that a call like this one finds out anew, although all of it still holds."""
         place = known.place
         return not place.renewed and time.monotonic() >= place.watch.aged_at
+
+    def is_to_ask(self, known: Known) -> bool:
+        """Say whether this call, which is proven, is the one that finds out anew: no other is told so."""
+        if not self.has_aged(known):
+            return False
+        known.place.renewed = True  # were it all of them, they would crowd the long way
+        return True
 
     def _issued(self, place: Place) -> int | None:
         authorizer = place.route.configuration.authorizer
@@ -298,7 +328,7 @@ class Recall:
     def _let_in(self, where: Where, authorization: bytes) -> Known | None:
         """Let in a token that was not seen before, if it is proven to be the same caller's as the one before it."""
         place = self._bearers.get((*where[:3], _NOBODY, _NOBODY))
-        if place is None or self._clock() >= place.due or not place.watch.holds():
+        if place is None or place.over or self._clock() >= place.due or not place.watch.holds():
             return None
         try:
             token = bearer.token_in(authorization)
@@ -355,14 +385,6 @@ def _signer(fields: Fields, authorization: bytes) -> tuple[bytes, bytes]:
     key_id = authorization[len(_SIGNED) : authorization.find(b"/")]
     by = key_id if token is None else key_id + sha256(token).digest()
     return by, fields.get(headers.USER_ID, _NOBODY)
-
-
-def _asks_nothing(signer: IamPrincipal) -> bool:
-    """Say whether the policies of a signer decide by action and resource alone: by nothing else of the request."""
-    if signer.admin:
-        return True
-    written = json.dumps((signer.policy, signer.session_policies))
-    return '"Condition"' not in written and "${" not in written
 
 
 def _keep(kept: OrderedDict[K, V], where: K, value: V) -> None:

@@ -106,6 +106,8 @@ class Invocations:
             if placed is not None:
                 await self._recall.remember(call, route, proven, placed, reason, watch, keys)
         except BaseException as error:
+            if proven is not None:
+                self._recall.forget(call, proven)
             with _closing(proven):
                 if isinstance(error, GatewayError):
                     await self._keep(call, proven, resource, DENIED, f"{error.code}: {error.reason}", scheme, route)

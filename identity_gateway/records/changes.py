@@ -30,16 +30,17 @@ _SPREAD = 0.618034
 """Of the golden section: its multiples are spread evenly over a whole, however many there are."""
 
 SHARED_LONGEST, OWN_LONGEST = 1.0, 10.0
-"""Seconds that a record is used at most without asking again: where other machines may change it, where none can."""
+"""Seconds after which an unmarked change is noticed: where other machines may make one, and where none can."""
 
 Changed = tuple[str, ...]
 """What was changed: a table, and the column and value by which one record of it is known; the table alone for any."""
 
 
 class Changes:
-    """The marks of one database. `longest` is in seconds: no record is used for longer without asking again.
+    """The marks of one database. `longest` is in seconds: nothing rests on what was read longer ago.
 
-    Some are asked for again after half of that: what was read in one moment shall not be asked for again in one.
+    A watch ends after half of that: a decision may be taken by records that are so old, and be used again for as long.
+    Some age after half of their time: what was read in one moment shall not be asked for again in one.
     Places are shared by the hash of what they stand for: records may seem changed that are not, never the other way.
     """
 
@@ -57,8 +58,8 @@ class Changes:
         """Return what holds until one of these is changed. Take it before the database is asked."""
         places = tuple(_place(name) for name in names)
         self._turn = (self._turn + _SPREAD) % 1
-        now = time.monotonic()
-        return Watch(self._marks, places, now + self.longest * (1 - self._turn / 2), now + self.longest)
+        now, half = time.monotonic(), self.longest / 2
+        return Watch(self._marks, places, now + half * (1 - self._turn / 2), now + half)
 
     def note(self, changed: Iterable[Changed]) -> None:
         """Mark what was changed. To be called between the commit and its acknowledgement."""

@@ -74,12 +74,6 @@ class CurrentRecords:
                 return watch, record
 
 
-def _named(kind: type[Any], values: Mapping[str, Any]) -> list[Changed]:
-    """Return the names under which records with these values are watched: by the first columns of their keys."""
-    columns = (key_of(kind)[1], *unique_of(kind)[:1])
-    return [(table_of(kind).name, column, str(values[column])) for column in columns if column in values]
-
-
 def names_of(kind: type[Any], values: Mapping[str, Any]) -> list[Changed]:
     """Return the names under which records with these values are watched: by the first columns of their keys."""
     columns = (key_of(kind)[1], *unique_of(kind)[:1])

@@ -12,6 +12,9 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _REMEMBERED = 20_000
+_MOST_BYTES = 32 << 20
+"""Of what is remembered, at most; `learn` is told how many there are."""
+
 _LONGEST = 16_384
 """Bytes of a head that is remembered."""
 
@@ -23,10 +26,11 @@ _DIGITS = 5
 class Heads(Generic[T]):
     """What was found out about heads, the latest ones."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_bytes", "_known")
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, T] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[T, int]] = OrderedDict()
+        self._bytes = 0
 
     def find(self, request: bytes) -> tuple[T, bytes] | None:
         """Return what is known of the head of a request that has arrived whole, and its body; or None."""
@@ -35,20 +39,22 @@ class Heads(Generic[T]):
             return None
         head, body = split
         found = self._known.get(head)
-        return None if found is None else (found, body)
+        return None if found is None else (found[0], body)
 
-    def learn(self, request: bytes, what: T) -> None:
+    def learn(self, request: bytes, what: T, size: int) -> None:
         """Remember what was found out about a request, which was read from exactly these bytes and nothing else.
 
-        Only if it is whole. What is remembered must follow from its head alone, whatever the length of the body.
+        Only if it is whole. What is remembered, `size` bytes of memory, must follow from its head alone, whatever the
+        length of the body.
         """
         split = _split(request)
         if split is None:
             return
-        self._known.pop(split[0], None)
-        self._known[split[0]] = what
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        before = self._known.pop(split[0], None)
+        self._bytes += size - (0 if before is None else before[1])
+        self._known[split[0]] = what, size
+        while len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES:
+            self._bytes -= self._known.popitem(last=False)[1][1]
 
 
 def _split(request: bytes) -> tuple[bytes, bytes] | None:

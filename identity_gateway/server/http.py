@@ -8,7 +8,7 @@ checked like every other before it is one. This module does not know what a requ
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.config import Config
@@ -115,7 +115,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._deaf:
             return
         lane = self._lane
-        if lane is not None and self._received and not self._answering() and not self.flow.write_paused:
+        free = (
+            self._received and not self._answering() and not self.flow.write_paused and not self.transport.is_closing()
+        )
+        if lane is not None and free:
             passage = lane.again(self, data)
             if passage is not None:
                 self.cycle = self._turn = passage  # type: ignore[assignment]
@@ -242,6 +245,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if unread:
             lane, self._lane = self._lane, None
             self._spared = len(unread)
+            self.parser = None  # it may have refused what came behind this request, and reads nothing any more
             self._parse(unread)
             self._lane = lane
             if self.cycle is not None:
@@ -359,40 +363,3 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
-
-
-_ARRIVED = memoryview(bytearray(65_536))
-
-
-class BoundedTlsProtocol(asyncio.BufferedProtocol):
-    """The same over TLS. What is deciphered is put into one place: uvloop would allocate 256 KiB for each piece."""
-
-    __slots__ = ("_protocol",)
-
-    def __init__(self, **parts: Any) -> None:
-        self._protocol = BoundedProtocol(**parts)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._protocol.connection_made(cast(asyncio.Transport, transport))
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End."""
-        self._protocol.connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """Pass it on."""
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        """Pass it on."""
-        self._protocol.resume_writing()
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        """Return where to put what arrives. It is taken from there before anything else arrives, on any connection."""
-        del sizehint
-        return _ARRIVED
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what has arrived."""
-        self._protocol.data_received(bytes(_ARRIVED[:nbytes]))

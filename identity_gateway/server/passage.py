@@ -105,18 +105,20 @@ class Passage(Turn):
             self.go_the_long_way()
             return
         if self._signed is not None:
-            if not means.recall.proves(known, self._signed, self.body):
+            if not means.recall.proves(known, self._signed, self.body) or means.recall.is_to_ask(known):
                 self.go_the_long_way()
                 return
         elif protocol.head_in_segment and self.keep_alive and known.kept:
-            means.heads.learn(protocol.segment, Repeat(known, self._lines, self._trace_id))
+            means.heads.learn(
+                protocol.segment, Repeat(known, self._lines, self._trace_id), known.bytes + len(self._lines)
+            )
         self._connection = means.upstream.idle(known.place.origin)
         if self._connection is None:
             self.in_background(self._connect())
         else:
             self.enter()
 
-    async def _connect(self) -> None:
+    async def _connect(self, *, recorded: bool = False) -> None:
         """Wait for a connection to the agent, in the order of those who wait. What was proven has to hold then, too."""
         means, known = self._means, self._known
         origin = known.place.origin
@@ -133,13 +135,16 @@ class Passage(Turn):
         holds = means.recall.holds(known) and (
             self._signed is None or means.recall.proves(known, self._signed, self.body)
         )
-        if holds and not self.response_complete:
-            self._connection = connection
-            self.enter()
+        if self.response_complete or not holds:
+            means.upstream.spare(origin, connection)
+            if not self.response_complete:
+                self.go_the_long_way()
             return
-        means.upstream.spare(origin, connection)
-        if not self.response_complete:
-            self.go_the_long_way()
+        self._connection = connection
+        if recorded:
+            self._recorded(None)
+        else:
+            self.enter()
 
     def _recorded(self, fault: Unavailable | None) -> None:
         """Call the agent, now that this is on record."""
@@ -149,10 +154,15 @@ class Passage(Turn):
             self._connection = None
             means.upstream.spare(place.origin, connection)
             return
-        if fault is not None or not connection.usable:
+        if fault is not None:
             self._connection = None
             means.upstream.spare(place.origin, connection)
             self.go_the_long_way()
+            return
+        if not connection.usable:  # the agent closed it meanwhile; the call is on record, once
+            self._connection = None
+            means.upstream.spare(place.origin, connection)
+            self.in_background(self._connect(recorded=True))
             return
         if not self._trace_id:
             self._trace_id = means.ids.trace()

@@ -16,7 +16,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from identity_gateway import telemetry
-from identity_gateway.server.http import BoundedProtocol, BoundedTlsProtocol
+from identity_gateway.server.http import BoundedProtocol
+from identity_gateway.server.tls import BoundedTlsProtocol
 from identity_gateway.server.web_sockets import KEEP_ALIVE, MAX_MESSAGE, BoundedWebSocket
 from identity_gateway.settings import Settings, SettingsError
 

@@ -543,6 +543,30 @@ def test_nobody_is_called_before_a_locked_database_has_the_record(jwt_issuer: Fa
         caller.close()
 
 
+def test_a_call_that_waits_for_its_record_is_answered_whatever_comes_behind_it(jwt_issuer: FakeIssuer):
+    with running_gateway() as running, running_teller() as teller:
+        caller = a_caller(running, teller.url, jwt_issuer)
+        caller.warmed()
+        with closing(
+            sqlite3.connect(running.data_dir / "gateway.sqlite", isolation_level=None, timeout=10)
+        ) as database:
+            database.execute("begin immediate")
+            caller.send(caller.head() + b"{}")
+            time.sleep(0.3)
+            caller.send(caller.head() + b"{}")
+            time.sleep(0.3)
+            teller.hang_up()
+            time.sleep(0.3)
+            database.execute("rollback")
+        answered = caller.take()
+        assert (answered.status, answered.header("connection")) == (200, "close")
+        assert (
+            len([row for row in rows(running, caller.arn) if row["request_id"] == answered.header("x-amzn-requestid")])
+            == 1
+        )
+        caller.close()
+
+
 def test_callers_that_hold_back_their_bodies_hold_no_connection_of_the_agent(teller: Teller, jwt_issuer: FakeIssuer):
     with running_gateway(agent_max_connections="1", agent_connect_timeout="2") as running:
         caller = a_caller(running, teller.url, jwt_issuer)
