@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import conditions, document, figures, growth, processes, rounds, rows, servers, streams
-from tests.fakes.consenting_vendor import ConsentingVendor
 
 BUILD = servers.ROOT / "build"
 
@@ -89,8 +88,7 @@ def grow(given: argparse.Namespace) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         world = rows.World(stack, servers.Tools.find(), folder)
-        vendor = stack.enter_context(ConsentingVendor())
-        found = growth.run(world, vendor, given.rounds, given.seconds, say)
+        found = growth.run(world, given.rounds, given.seconds, say)
     return {"rows": found, "ratios": growth.flatness(found), "ratio_ranges": {}}
 
 

@@ -24,20 +24,22 @@ METHOD = """
 - CPU is user and system time of the whole process tree per request, from `/proc/PID/stat`. It is the figure to compare:
   for the fastest rows the load generator's core was the limit, not the subject.
 - All rows were measured in turn in each of {rounds} rounds of {seconds:g} s, forwards and backwards by turns, after one
-  that did not count. Figures are medians, with the smallest and largest sample. A sample during which other processes
+  that did not count, and each sample after a second of the same load that did not count: the first call of a session after
+  some seconds of silence takes the gateway's long way, which costs about a millisecond. Figures are medians, with the smallest and largest sample. A sample during which other processes
   used 0.15 of a core or more was taken again, twice at most; "clean" counts those without. Where none was, the row says
   "disturbed".
 - Before it was measured, each row that authenticates answered 200 to a good credential and 401 or 403 to a changed one
   and to none. During it every answer was 200, and connections to the upstream were used again.
 - "Cached": 64 JWTs (RS256, about 770 bytes) by turns. "Uncached": each token once (Envoy without its
-  cache may meet one again). Each call names one of 64 sessions. Signatures were made anew before each sample, by a key
-  with a policy of its own.
+  cache may meet one again). Each call names one of 64 sessions, so that heads with the same token are alike byte for byte.
+  Signatures were made anew before each sample, by a key with a policy of its own, and verified each time.
 - The gateway ran as it ships: audit, metrics, request log, sessions, policies, limits. Peers had one plain configuration
   each, untuned: Envoy with one worker and `jwt_authn` (with a token cache where the row says cached), nginx as a proxy that
   checks nothing, and [a proxy in FastAPI, httpx and PyJWT](../tests/bench/plain_proxy.py). Two workers shared the one core.
 - "Paced": each connection waits 10 ms in the mean before each request, so that both meet the same load, about 3,200
   requests a second if they keep up: the rows to compare latencies of. The others show latencies at full load.
-- `vend_…`: GetResourceOauth2Token with a kept token, GetResourceApiKey, GetWorkloadAccessToken, all signed; no upstream.
+- `vend_…`: GetResourceOauth2Token with the tokens that the vault keeps for ten users (`machine`: for the agent itself),
+  GetResourceApiKey, GetWorkloadAccessToken. All signed, no upstream; the record of each is on the disk before the answer.
 - Bodies of 64 KiB and more went to an agent that reads them, over 16 and 8 connections.
 - Streams: {idle:,} that said one thing and then nothing; {talking} with {events} events each, 10 ms apart. Memory is the
   growth of the proportional set size. Transfers: {size} MB in one body; growth is of the highest resident size.

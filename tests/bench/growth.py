@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,39 +27,27 @@ from tests.bench import calls, figures, gateways, processes, rounds
 from tests.bench.calls import Rotating
 from tests.bench.figures import Sample
 from tests.bench.issuer import SESSIONS
-from tests.bench.rows import SMALL, Row, World
-from tests.fakes.consenting_vendor import ConsentingVendor, consented
-from tests.gateways import ACCOUNT, RunningGateway
+from tests.bench.rows import SMALL, Row, World, people
+from tests.gateways import ACCOUNT
 
 SIZES = (10, 1_000, 100_000)
-CALLED = 10
+CALLED = gateways.PEOPLE
 _BATCH = 5_000
 
 
-@dataclass(frozen=True)
-class Base:
-    """The state that every size begins with. `access` are workload tokens of the users who consented."""
-
-    estate: gateways.Estate
-    access: list[str]
-    back: str
-
-
-def run(
-    world: World, vendor: ConsentingVendor, turns: int, seconds: float, say: Callable[[str], None]
-) -> dict[str, Any]:
+def run(world: World, turns: int, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
     """Return rows by name and size: `jwt_…`, `grant_…`, and `start_…` with the seconds of a start."""
-    base = _prepare(world, vendor)
+    base = world.estate
     rows: dict[str, Row] = {}
     found: dict[str, Any] = {}
     for size in SIZES:
         say(f"registering {size:,}")
         folder = world.folder / f"grown-{size}"
-        shutil.copytree(base.estate.folder, folder)
+        shutil.copytree(base.folder, folder)
         began = time.monotonic()
         arns = asyncio.run(_grow(folder, base, size))
         registered = time.monotonic() - began
-        estate = replace(base.estate, folder=folder)
+        estate = replace(base, folder=folder)
         found[f"start_{size}"] = figures.row(_starts(world, estate, size))
         say(f"registered in {registered:.1f} s")
         subject = gateways.start(world.stack, estate, world.folder / f"growth-{size}")
@@ -81,31 +69,9 @@ def flatness(found: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _prepare(world: World, vendor: ConsentingVendor) -> Base:
-    """Let some users consent through the pages: what the vault keeps for them is real."""
-    folder = world.folder / "growth"
-    folder.mkdir()
-    shutil.copytree(world.estate.folder, folder / "data")
-    gateway = RunningGateway(folder, **gateways.SETTINGS)
-    gateway.start()
-    try:
-        control, data = gateway.control, gateway.data
-        control.create_oauth2_credential_provider(
-            name="people", credentialProviderVendor="CustomOauth2", oauth2ProviderConfigInput=vendor.configuration
-        )
-        access = []
-        for number in range(CALLED):
-            consented(control, data, vendor, workload="bench-people", provider="people", user=f"user-{number}")
-            found = data.get_workload_access_token_for_user_id(workloadName="bench-people", userId=f"user-{number}")
-            access.append(found["workloadAccessToken"])
-        return Base(replace(world.estate, folder=gateway.data_dir), access, f"{vendor.url}/return")
-    finally:
-        gateway.stop()
-
-
-async def _grow(folder: Path, base: Base, size: int) -> list[str]:
+async def _grow(folder: Path, base: gateways.Estate, size: int) -> list[str]:
     """Write runtimes and grants until there are `size` of either; return the ARNs of the runtimes to call."""
-    template = base.estate.with_jwt.rpartition("/")[2]
+    template = base.with_jwt.rpartition("/")[2]
     records = await open_records(f"sqlite:///{folder / 'gateway.sqlite'}")
     try:
         async with records.read() as transaction:
@@ -123,7 +89,7 @@ async def _grow(folder: Path, base: Base, size: int) -> list[str]:
         await _write(records, (_another(grants[0], number) for number in range(size - CALLED)))
     finally:
         await records.close()
-    return [base.estate.with_jwt.replace(template, name) for name in ids[:: size // CALLED][:CALLED]]
+    return [base.with_jwt.replace(template, name) for name in ids[:: size // CALLED][:CALLED]]
 
 
 def _called(record: Any, template: str, name: str) -> Any:
@@ -175,16 +141,12 @@ def _invocations(world: World, subject: gateways.Subject, arns: list[str]) -> Ro
     return Row(subject.server, Rotating(lambda: requests), lambda: requests[0], [lambda: request(0, None)])
 
 
-def _vends(base: Base, subject: gateways.Subject) -> Row:
-    asked = (
-        '{"workloadIdentityToken":"%s","resourceCredentialProviderName":"people","scopes":["parcels"],'
-        '"oauth2Flow":"USER_FEDERATION","resourceOauth2ReturnUrl":"%s"}'
-    )
-    url, key = f"{subject.gateway.url}/identities/oauth2/token", base.estate.key
+def _vends(base: gateways.Estate, subject: gateways.Subject) -> Row:
+    url, contents = f"{subject.gateway.url}/identities/oauth2/token", people(base)
 
-    def request(number: int, secret: str = key[1]) -> bytes:
-        content = asked % (base.access[number % CALLED], base.back)
-        return calls.signed(url, (key[0], secret), content.encode(), {"x-number": str(number)})
+    def request(number: int, secret: str = base.key[1]) -> bytes:
+        content = contents[number % len(contents)].encode()
+        return calls.signed(url, (base.key[0], secret), content, {"x-number": str(number)})
 
     return Row(
         subject.server,
