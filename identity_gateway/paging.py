@@ -4,14 +4,12 @@ A token is good for one operation and one question (the same filters) of one acc
 place in an order, not a result.
 """
 
-import base64
-import binascii
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from identity_gateway.errors import ValidationFailed
-from identity_gateway.sealing import Sealer, Unsealable
+from identity_gateway.sealing import Sealer, Unsealable, from_text, to_text
 
 
 class Paging:
@@ -26,9 +24,8 @@ class Paging:
         if token is None:
             return None
         try:
-            sealed = base64.b64decode(token, altchars=b"-_", validate=True)
-            key: list[Any] = json.loads(self._sealer.open(sealed, place=(self._account, *question)))
-        except (binascii.Error, ValueError, Unsealable):
+            key: list[Any] = json.loads(self._sealer.open(from_text(token), place=(self._account, *question)))
+        except (ValueError, Unsealable):
             raise ValidationFailed("nextToken is not one that this operation gave.") from None
         return tuple(key)
 
@@ -39,4 +36,4 @@ class Paging:
         rows = rows[:limit]
         last = json.dumps([getattr(rows[-1], name) for name in key]).encode()
         sealed = self._sealer.seal(last, place=(self._account, *question))
-        return rows, base64.urlsafe_b64encode(sealed).decode()
+        return rows, to_text(sealed)

@@ -5,6 +5,8 @@ the gateway holds: a ciphertext moved elsewhere does not open. Keys for each pur
 HKDF (RFC 5869). This module stores nothing and does not decide who may open what.
 """
 
+import base64
+import binascii
 import os
 import secrets
 import struct
@@ -86,6 +88,26 @@ def _bound_to(head: bytes, place: tuple[str, ...]) -> bytes:
     """Return the additional data: length-prefixed, so that no two places share an encoding."""
     parts = [part.encode() for part in place]
     return head + b"".join(struct.pack(">I", len(part)) + part for part in parts)
+
+
+def to_text(sealed: bytes, *, padded: bool = True) -> str:
+    """Return a sealed value in base64url (RFC 4648 §5), for callers to carry about."""
+    text = base64.urlsafe_b64encode(sealed).decode()
+    return text if padded else text.rstrip("=")
+
+
+def from_text(text: str, *, padded: bool = True) -> bytes:
+    """Return the sealed value that `to_text` wrote so, or raise Unsealable.
+
+    A value has one text: others that a decoder takes for it (bits behind the last byte, RFC 4648 §3.5) are refused.
+    """
+    try:
+        sealed = base64.b64decode(text + ("" if padded else "=" * (-len(text) % 4)), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise Unsealable from None
+    if to_text(sealed, padded=padded) != text:
+        raise Unsealable
+    return sealed
 
 
 def load_or_create_secret_file(path: Path, make: bytes) -> bytes:

@@ -6,8 +6,6 @@ what a role may do now is what its sessions may do now, and with the role its se
 This module decides nobody's right to credentials, and keeps no record of them: whoever issues does.
 """
 
-import base64
-import binascii
 import json
 import re
 import secrets
@@ -18,7 +16,7 @@ from identity_gateway.access_keys import key_id
 from identity_gateway.errors import FieldError, ValidationFailed
 from identity_gateway.model import Document, Role, Secret
 from identity_gateway.protocol import policy as policies
-from identity_gateway.sealing import Sealer, Unsealable
+from identity_gateway.sealing import Sealer, Unsealable, from_text, to_text
 
 SEALING_PERIOD = 3600
 PREFIX = "IGTK"
@@ -102,8 +100,7 @@ class TemporaryCredentials:
             "e": expires_at,
         }
         sealed = self._sealer.seal(_json(content).encode(), place=self._place, now=now)
-        token = base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
-        return Issued(made, Secret(secret), Secret(token), expires_at)
+        return Issued(made, Secret(secret), Secret(to_text(sealed, padded=False)), expires_at)
 
     def open(self, session_token: str) -> TemporaryKey | None:
         """Return what a session token holds, or None when this gateway did not make it for this account.
@@ -113,9 +110,8 @@ class TemporaryCredentials:
         if len(session_token) > _MAX_TOKEN:
             return None
         try:
-            sealed = base64.b64decode(session_token + "=" * (-len(session_token) % 4), altchars=b"-_", validate=True)
-            content = json.loads(self._sealer.open(sealed, place=self._place))
-        except (binascii.Error, ValueError, Unsealable):
+            content = json.loads(self._sealer.open(from_text(session_token, padded=False), place=self._place))
+        except (ValueError, Unsealable):
             return None
         return TemporaryKey(
             access_key_id=content["k"],

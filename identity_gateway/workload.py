@@ -5,8 +5,6 @@ any replica opens them. Users from a JWT and users that a caller named live in d
 may ask at all was decided before (policy); that a `userId` is true is not verified by anybody.
 """
 
-import base64
-import binascii
 import json
 import math
 from collections.abc import Callable
@@ -35,7 +33,7 @@ from identity_gateway.paging import Paging
 from identity_gateway.records import AlreadyExists, Records, Transaction
 from identity_gateway.records.races import settled
 from identity_gateway.records.watched import watched
-from identity_gateway.sealing import Sealer, Unsealable
+from identity_gateway.sealing import Sealer, Unsealable, from_text, to_text
 from identity_gateway.tags import drop_tags, put_tags
 
 LIFETIME = 900.0
@@ -79,7 +77,7 @@ class WorkloadTokens:
         }
         plaintext = json.dumps(content, separators=(",", ":")).encode()
         sealed = self._sealer.seal(plaintext, place=(self._account, "workload-access-token"), now=now)
-        return Secret(base64.urlsafe_b64encode(sealed).decode())
+        return Secret(to_text(sealed))
 
     def minting(self, workload: str, user: User | None, *, hosted: bool = False) -> Callable[[Secret | None], bytes]:
         """Return what does as `mint` for this agent and user, again and again; it is given the inbound JWT alone."""
@@ -90,16 +88,15 @@ class WorkloadTokens:
             shown = "null" if inbound_token is None else quoted(inbound_token.reveal())
             content = f'{begin},"t":{shown},"i":{now!r},"e":{now + LIFETIME!r}}}'
             sealed = seal(content.encode(), place=(self._account, "workload-access-token"), now=now)
-            return base64.urlsafe_b64encode(sealed)
+            return to_text(sealed).encode()
 
         return mint
 
     def open(self, token: str) -> WorkloadAccess:
         """Return what the token stands for. Raises AccessDenied when it is foreign, changed or expired."""
         try:
-            sealed = base64.b64decode(token, altchars=b"-_", validate=True)
-            content = json.loads(self._sealer.open(sealed, place=(self._account, "workload-access-token")))
-        except (binascii.Error, ValueError, Unsealable):
+            content = json.loads(self._sealer.open(from_text(token), place=(self._account, "workload-access-token")))
+        except (ValueError, Unsealable):
             raise AccessDenied("The workload access token is not valid.", reason="token does not open") from None
         if content["e"] <= self._clock():
             raise AccessDenied("Token has expired. Get a new workload access token.", reason="token expired")

@@ -226,6 +226,14 @@ class CredentialProviders:
             return self._sealed.opener(provider, API_KEY)
         return partial(self._secrets_manager.peek, provider.external["secretId"], provider.external["jsonKey"])
 
+    def openable(self, provider: CredentialProvider) -> Callable[[], bool]:
+        """Return what says, as often as it is called, whether `client_of` would ask nobody for the client's secrets."""
+        sealed = self._sealed.openable(provider)
+        if provider.external is None:
+            return sealed
+        peek = partial(self._secrets_manager.peek, provider.external["secretId"], provider.external["jsonKey"])
+        return lambda: peek() is not None and sealed()
+
     async def by_id(self, provider_id: str) -> CredentialProvider | None:
         """Return the provider with this id, of either kind, or None."""
         return await self._register.by_id(provider_id)

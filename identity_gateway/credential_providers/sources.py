@@ -159,6 +159,15 @@ class SealedSecrets:
 
         return secret
 
+    def openable(self, provider: CredentialProvider) -> Callable[[], bool]:
+        """Return what says, as often as it is called, whether `open` would give the secrets without a key service."""
+        if not provider.settings["secrets"]:
+            return lambda: True
+        if not provider.sealed_secrets:
+            return lambda: False
+        opened = self._envelope.opener(provider.sealed_secrets, place=place_of(provider))
+        return lambda: opened() is not None
+
     async def remaining(self, provider: CredentialProvider) -> dict[str, Secret]:
         """Return the secrets by name; none when they are lost, because what replaces them heals the provider.
 

@@ -144,8 +144,15 @@ class KeptCredentials:
         found = await self._issued.find(asking.provider.id, key)
         if found is None:
             return None
+        openable, opened = self._providers.openable(asking.provider), found.reveal
+
+        def reveal() -> Secret | None:
+            return opened() if openable() else None
+
+        if not openable():  # a token goes no further than the secret that it was got with
+            return None
         details = issued_details(asking, found.issued, self._vault.fingerprints)
-        return details, found.reveal, found.until, found.watch
+        return details, reveal, found.until, found.watch
 
 
 def _kept(

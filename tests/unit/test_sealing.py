@@ -15,7 +15,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from identity_gateway.sealing import Sealer, Unsealable, load_or_create_secret_file, write_secret_file
+from identity_gateway.sealing import (
+    Sealer,
+    Unsealable,
+    from_text,
+    load_or_create_secret_file,
+    to_text,
+    write_secret_file,
+)
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 PLACE = ("000000000000", "access_key", "IGAK1", "sealed_secret")
@@ -261,3 +268,30 @@ def test_a_secret_file_that_holds_the_content_is_not_touched(tmp_path: Path):
     before = (tmp_path / "root.json").stat()
     write_secret_file(tmp_path / "root.json", b"content")
     assert (tmp_path / "root.json").stat().st_ino == before.st_ino
+
+
+# --- As text ---
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@given(st.binary(min_size=1, max_size=40))
+def test_a_value_has_one_text(padded: bool, sealed: bytes):
+    text = to_text(sealed, padded=padded)
+    assert from_text(text, padded=padded) == sealed
+    last = len(text.rstrip("=")) - 1
+    others = {text[:last] + letter + text[last + 1 :] for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_"} - {text}
+    read = [_read(other, padded) for other in sorted(others | {text + "=", text + "\n", f" {text}"})]
+    assert sealed not in read
+
+
+def _read(text: str, padded: bool) -> bytes | None:
+    try:
+        return from_text(text, padded=padded)
+    except Unsealable:
+        return None
+
+
+@pytest.mark.parametrize("text", ["+/==", "é", "A", "AA=", "AA==A", "====", "AAAA\n"])
+def test_what_is_no_base64url_does_not_open(text: str):
+    with pytest.raises(Unsealable):
+        from_text(text)

@@ -332,6 +332,25 @@ async def test_a_secret_is_read_from_its_owner_when_it_is_used(providers: Creden
     assert (client.secret.reveal(), (await providers.api_key("key"))[1].reveal()) == ("theirs", "theirs")
 
 
+async def test_a_client_is_openable_while_its_secrets_are_remembered(
+    providers: CredentialProviders, envelope: Envelope, owner: Any, clock: Clock
+):
+    keep(owner, {"secret": "theirs"}, "team/vendor")
+    external = {"clientSecret": "", "clientSecretSource": "EXTERNAL", "clientSecretConfig": REFERENCE}
+    await providers.create_oauth2_credential_provider(slack(**external))
+    await providers.create_oauth2_credential_provider(slack("kept"))
+    here, elsewhere = await providers.oauth2("kept"), await providers.oauth2("slack")
+    openable = [providers.openable(here), providers.openable(elsewhere)]
+    envelope.forget()
+    said = [[each() for each in openable]]
+    for provider in (here, elsewhere):
+        await providers.client_of(provider)
+    said.append([each() for each in openable])
+    clock.now += 301
+    said.append([each() for each in openable])
+    assert said == [[False, False], [True, True], [False, False]]
+
+
 async def test_a_secret_that_moved_to_its_owner_is_no_longer_kept(providers: CredentialProviders, records: SqlRecords):
     await providers.create_api_key_credential_provider({"name": "key", "apiKey": "hush"})
     await providers.update_api_key_credential_provider(EXTERNAL_KEY)

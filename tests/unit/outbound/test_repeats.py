@@ -183,11 +183,11 @@ async def test_a_call_that_is_not_alike_is_not_known(call: Call, asked: tuple[by
     assert call.repeats.find(*asked) is None
 
 
-@pytest.mark.parametrize("flow", [USER, API_KEY])
-async def test_what_does_not_open_any_more_is_not_answered(here: World, flow: str):
-    known = await (await begun(here, flow)).remember()
-    here.envelope.forget()
+async def test_what_does_not_open_any_more_is_neither_found_nor_answered(call: Call):
+    known = await call.remember()
+    call.world.envelope.forget()
     assert known.answer() is None
+    assert await call.kept() is None
 
 
 async def test_a_data_key_that_is_not_remembered_any_more_is_not_used(of_user: Call):
