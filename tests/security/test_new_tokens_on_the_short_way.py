@@ -4,7 +4,6 @@ A call on the short way has the beginning of its request id in common with the o
 """
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,31 +12,9 @@ from tests.agents import Agent
 from tests.callers import guarded_by, opened, running_issuer, token_of
 from tests.fakes.issuer import FakeIssuer, SigningKey
 from tests.gateways import RunningGateway, register
-from tests.repeated_calls import Answered, Caller, calling, running_pair
+from tests.repeated_calls import Answered, Caller, calling
 
 NUMBER = iter(range(1_000_000))
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[list[RunningGateway]]:
-    """Two gateways on one data folder. The first one is called."""
-    with running_pair() as gateways:
-        yield gateways
-
-
-@pytest.fixture(params=[0, 1], ids=["the same process", "another process"])
-def by(request: pytest.FixtureRequest, pair: list[RunningGateway]) -> RunningGateway:
-    """The gateway by which something is changed."""
-    return pair[request.param]
-
-
-@pytest.fixture
-def caller(pair: list[RunningGateway], agent: Agent, jwt_issuer: FakeIssuer) -> Iterator[Caller]:
-    """Somebody whose new token takes the short way, unless something changes."""
-    arn = register(pair[0], agent.url, **guarded_by(jwt_issuer.discovery_url))
-    with calling(pair[0], arn, token_of(jwt_issuer)) as made:
-        made.warmed()
-        yield made
 
 
 def new(issuer: FakeIssuer, **changes: Any) -> str:

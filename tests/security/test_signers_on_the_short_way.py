@@ -12,23 +12,10 @@ import pytest
 
 from tests.agents import Agent
 from tests.gateways import RunningGateway, fresh_name, register
-from tests.repeated_calls import USER_ID, Signer, running_pair
+from tests.repeated_calls import USER_ID, Signer
 from tests.sessions import new_session
 
 INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[list[RunningGateway]]:
-    """Two gateways on one data folder. The first one is called."""
-    with running_pair() as gateways:
-        yield gateways
-
-
-@pytest.fixture(params=[0, 1], ids=["the same process", "another process"])
-def by(request: pytest.FixtureRequest, pair: list[RunningGateway]) -> RunningGateway:
-    """The gateway by which something is changed."""
-    return pair[request.param]
 
 
 def made_key(gateway: RunningGateway, *options: str) -> tuple[str, str]:
