@@ -29,7 +29,7 @@ _BYTES = 8 * (_PLACES + 1)
 _SPREAD = 0.618034
 """Of the golden section: its multiples are spread evenly over a whole, however many there are."""
 
-SHARED_LONGEST, OWN_LONGEST = 1.0, 10.0
+SHARED_LONGEST, OWN_LONGEST = 1.0, 60.0
 """Seconds after which an unmarked change is noticed: where other machines may make one, and where none can."""
 
 Changed = tuple[str, ...]
