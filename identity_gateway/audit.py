@@ -38,6 +38,9 @@ STRANGERS_PER = 60.0
 _MOST_SOURCES = 1000
 _BATCH = 200
 _WAITING = 10_000
+_SEVERAL, _ENOUGH, _TURNS = 2, 64, 3
+"""Records together that let others wait for more, up to how many, and for how many turns of the event loop."""
+
 _PROCESSES = 2048
 """Lots of which each process draws one: numbers of records are the microseconds of their time, and the lot."""
 
@@ -118,6 +121,8 @@ class Audit:
         self._summing: asyncio.TimerHandle | None = None
         self._waiting: list[tuple[Row, Told, bool]] = []
         self._repeated: list[_Repeated] = []
+        self._put_off = 0  # turns of the event loop that those who are to be repeated have waited
+        self._last = 0  # how many were written together the last time
         self._unflushed: list[Told] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lot, self._next = secrets.randbelow(_PROCESSES), 0
@@ -175,8 +180,20 @@ class Audit:
         self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Write the records of the calls that came together, at once if nobody else writes."""
+        """Write the records of the calls that came together.
+
+        When several came the last time, they wait for more: a commit costs much more than a row of it.
+        """
+        if self._put_off < _TURNS and len(self._repeated) < _ENOUGH and self._last >= _SEVERAL:
+            self._put_off += 1
+            self._write_soon()
+        else:
+            self._write_now()
+
+    def _write_now(self) -> None:
+        """Write them at once if nobody else writes, and else when it is their turn."""
         repeated, self._repeated = self._repeated, []
+        self._put_off, self._last = 0, len(repeated)
         for begin in range(0, len(repeated), _BATCH):
             part = repeated[begin : begin + _BATCH]
             rows = self._rows(part)
@@ -268,7 +285,7 @@ class Audit:
             self._closing.set()
             await self._pruner
         self._sum_up()
-        self._write()
+        self._write_now()
         for busy in (self._committer, self._flusher):
             if busy is not None:
                 await busy

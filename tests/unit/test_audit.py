@@ -374,6 +374,34 @@ async def test_closing_keeps_what_was_repeated_in_the_last_moment(records: SqlRe
     assert (hearing.heard, len(await kept(records))) == ([None, None], 2)
 
 
+async def test_closing_keeps_what_waits_for_more_to_come(records: SqlRecords, clock: Clock):
+    audit = Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7))
+    row, hearing, (commits, total) = audit.written(decided()), Hearing(5), batches()
+    for number in range(4):
+        audit.repeat(row, f"id-{number}", "", hearing.told)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    audit.repeat(row, "id-4", "", hearing.told)
+    await audit.close()
+    assert (hearing.heard, batches()) == ([None] * 5, (commits + 2, total + 5))
+
+
+async def test_those_who_come_while_several_come_are_kept_together_and_soon(audit: Audit):
+    row, hearing, (commits, total) = audit.written(decided()), Hearing(7), batches()
+    for name in ("one", "two"):
+        audit.repeat(row, name, "", hearing.told)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert batches() == (commits + 1, total + 2)
+    for number in range(5):  # they are two, so that more are waited for, but not for long
+        audit.repeat(row, f"id-{number}", "", hearing.told)
+        if number < 3:
+            await asyncio.sleep(0)
+    assert batches() == (commits + 1, total + 2)
+    assert await hearing.all() == [None] * 7
+    assert batches() == (commits + 2, total + 7)
+
+
 # --- The numbers of records ---
 
 
