@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _VERSION = 1
 _HEAD = struct.Struct(">B4sI")  # version, id of the master key, period
 _NONCE = 12
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Unsealable(Exception):
@@ -54,7 +55,7 @@ class Sealer:
         """Return version, key id, period, nonce and ciphertext. `now` (epoch seconds) chooses the period, if any."""
         period = int(now // self._period_seconds) if self._period_seconds else 0
         head = _HEAD.pack(_VERSION, self._sealing_id, period)
-        nonce = secrets.token_bytes(_NONCE)
+        nonce = os.urandom(_NONCE)
         ciphertext = self._cipher(self._sealing_id, period).encrypt(nonce, plaintext, _bound_to(head, place))
         return head + nonce + ciphertext
 
@@ -84,6 +85,7 @@ def _key_id(master_key: bytes) -> bytes:
     return sha256(b"identity-gateway/key-id" + master_key).digest()[:4]
 
 
+@lru_cache(maxsize=256)
 def _bound_to(head: bytes, place: tuple[str, ...]) -> bytes:
     """Return the additional data: length-prefixed, so that no two places share an encoding."""
     parts = [part.encode() for part in place]
@@ -92,7 +94,7 @@ def _bound_to(head: bytes, place: tuple[str, ...]) -> bytes:
 
 def to_text(sealed: bytes, *, padded: bool = True) -> str:
     """Return a sealed value in base64url (RFC 4648 §5), for callers to carry about."""
-    text = base64.urlsafe_b64encode(sealed).decode()
+    text = binascii.b2a_base64(sealed, newline=False).translate(_URL_SAFE).decode()
     return text if padded else text.rstrip("=")
 
 

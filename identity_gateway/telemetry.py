@@ -211,7 +211,7 @@ class _Answers:
         self._observed = _Observed(duration, _SECONDS)
         self._line = (
             f'{{"request_id": "%s", "operation": "{operation}", "status": {status}, "seconds": %.6f, "source": "',
-            '", "error": null, "reason": null, "event": "request", "level": "info", "timestamp": "%s"}\n',
+            '", "error": null, "reason": null, "event": "request", "level": "info", "timestamp": "',
         )
         self._lines: dict[str, str] = {}
         self._poured = 0
@@ -219,7 +219,7 @@ class _Answers:
         _shown.add(self._pour)
 
     def line_from(self, source: str) -> str:
-        """Return a line about such an answer, which wants to know the id of the request, the seconds and the time."""
+        """Return a line about such an answer, up to its time, which wants the id of the request and the seconds."""
         line = self._lines.get(source)
         if line is None:
             if len(self._lines) >= _MOST_SOURCES:
@@ -286,7 +286,7 @@ class _Lines:
     wanted = False
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, str, float]] = []
+        self._waiting: list[str] = []
         self._second = 0
         self._text = ""
 
@@ -294,15 +294,15 @@ class _Lines:
         """Have a line written."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._write)
-        self._waiting.append((line, request_id, seconds))
+        self._waiting.append(line % (request_id, seconds))
 
     def _write(self) -> None:
         now = time.time()
         if int(now) != self._second:
             self._second = int(now)
             self._text = datetime.fromtimestamp(self._second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-        stamp = f"{self._text}.{int(now % 1 * 1e6):06d}Z"
-        text = "".join([line % (request_id, seconds, stamp) for line, request_id, seconds in self._waiting])
+        self._waiting.append("")
+        text = f'{self._text}.{int(now % 1 * 1e6):06d}Z"}}\n'.join(self._waiting)
         self._waiting.clear()
         sys.stderr.write(text)
         sys.stderr.flush()
