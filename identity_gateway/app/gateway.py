@@ -42,6 +42,7 @@ from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.roles import Roles
 from identity_gateway.runtimes import Routes, RuntimeEndpoints, Runtimes
 from identity_gateway.sealing import Sealer
+from identity_gateway.server.alike import Alike
 from identity_gateway.server.lane import Lane
 from identity_gateway.server.passage import Means
 from identity_gateway.server.vend import Till
@@ -203,7 +204,7 @@ def _agents(
         clock=parts.clock,
     )
     till = Till(parts.vends, signatures, parts.audit)
-    lane = Lane(Means(recall, upstream, placement, parts.audit, timeouts), till)
+    lane = Lane(Means(recall, upstream, placement, parts.audit, timeouts, Alike(recall)), till)
     return Invocations(routes, callers, placement, forwarding, recall, parts.audit), discovery, lane
 
 

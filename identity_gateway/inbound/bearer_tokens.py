@@ -26,6 +26,9 @@ _Key = tuple[bytes, str, int]
 _HIT, _MISS = (telemetry.TOKEN_CACHE.labels(result) for result in ("hit", "miss"))
 
 
+_MISSES = telemetry.Tally(_MISS)
+
+
 class _Verified(NamedTuple):
     """A token that was verified, and until when that may be believed without looking again."""
 
@@ -47,6 +50,14 @@ class _Rules:
         self.generation = generation
         self.policy = policy
         self.headers = jwt.KnownHeaders()
+
+
+@dataclass(frozen=True, slots=True)
+class Likeness:
+    """What tokens of one bearer have in common, and the rules by which one of them was let in."""
+
+    tokens: jwt.Likeness
+    rules: _Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +137,33 @@ class BearerTokens:
             return None
         _MISS.inc()
         return claims
+
+    def likeness(
+        self, token: bytes, claims: jwt.SignedClaims, authorizer: Document, *, runtime_id: str, version: int
+    ) -> Likeness | None:
+        """Return what `at_once_like` verifies tokens by that are like this one, which `at_once` let in just now."""
+        keys, rules = self._keysets.peek(authorizer["discoveryUrl"]), self._rules.get((runtime_id, version))
+        if keys is None or rules is None or rules.generation != keys.generation:
+            return None
+        known = jwt.likeness_of(jwt.parse(token.decode("ascii"), known=rules.headers), rules.policy, claims)
+        return None if known is None else Likeness(known, rules)
+
+    def at_once_like(self, likeness: Likeness, token: bytes, keys: IssuerKeys) -> float | None:
+        """Return until when a token is good that is like one that was let in, by the present keys of its issuer.
+
+        In seconds since the epoch. None if it is not like it, or is refused: `at_once` lets in, or `verify` says why.
+        """
+        rules = likeness.rules
+        if rules.generation != keys.generation:
+            return None
+        try:
+            unverified = jwt.parse(token.decode("ascii"), known=rules.headers)
+        except (InvalidToken, ValueError):
+            return None
+        expires_at = likeness.tokens.verify(unverified, keys.keys, now=self._clock())
+        if expires_at is not None:
+            _MISSES.add()
+        return expires_at
 
     async def issuer_of(self, authorizer: Document) -> str:
         """Return the issuer that clients are to ask: the one that the authorizer's discovery document names.

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -145,8 +145,22 @@ class Signatures:
         that was verified before. Nothing is believed that they would not believe.
         """
         reading = self._forms.read(request, body_sha256)
-        if reading is None:
-            return None
+        principal = None if reading is None else self._prover(reading)
+        return None if reading is None or principal is None else (principal, reading.proven(request))
+
+    def likeness(self, request: Request, body_sha256: str, places: Mapping[bytes, int]) -> sigv4.Likeness | None:
+        """Return what `at_once_like` reads requests by that are like this one, which `at_once` has let in."""
+        return self._forms.likeness(request, body_sha256, places)
+
+    def at_once_like(
+        self, likeness: sigv4.Likeness, target: tuple[str, bytes, bytes], values: Sequence[bytes], body_sha256: str
+    ) -> IamPrincipal | None:
+        """Return whom `at_once` would, of a request like one that it has let in; see `sigv4.Forms.read_like`."""
+        reading = self._forms.read_like(likeness, target, values, body_sha256)
+        return None if reading is None else self._prover(reading)
+
+    def _prover(self, reading: sigv4.Reading) -> IamPrincipal | None:
+        """Return whose key made a signature in time, if that can be said without waiting."""
         now = self._clock()
         if abs(now - reading.signed_at) > self._most_seconds:
             return None
@@ -157,8 +171,7 @@ class Signatures:
             ready = self._made_ready(name, reading)
         if ready is None or ready.access_key_id != reading.access_key_id or ready.expires_at <= now + _MARGIN:
             return None
-        signed = reading.verified(ready.signing_key(reading.day, self._scope))
-        return None if signed is None else (ready.principal, signed)
+        return ready.principal if reading.is_by(ready.signing_key(reading.day, self._scope)) else None
 
     def _made_ready(self, name: str | bytes, reading: sigv4.Reading) -> _Ready | None:
         """Keep the key of a request ready, under this name, if it is in memory and proves somebody."""

@@ -1,7 +1,7 @@
 """Calls like one that was let in: at the same door, in the same session of the same user, and nothing changed since.
 
 What the long way found out about such a call holds again until a record, a key of the issuer or the session changes,
-or the session is due to be kept. Who calls is proven as on the long way: a token that was seen before by its digest, a
+or the session is due to be kept. Who calls is proven as on the long way: a token that was seen before by its text, a
 new one by its issuer's keys, a signature by the key that made it, each time. Only calls whose decision rests on nothing
 else are remembered: at runtimes of the protocol HTTP at which no policy stands, in sessions that they name, by bearers
 of tokens or by signers whose own policies ask nothing about the request. Nothing is decided here.
@@ -9,26 +9,28 @@ of tokens or by signers whose own policies ask nothing about the request. Nothin
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import TypeVar
 
-from identity_gateway.audit import ALLOWED, Audit, Decided, Row
+from identity_gateway.audit import ALLOWED, Audit, Decided
 from identity_gateway.authorization import Authorization
 from identity_gateway.errors import InvalidToken
 from identity_gateway.inbound import BearerTokens, Scheme, Signatures
 from identity_gateway.invocation.doors import Door
+from identity_gateway.invocation.known import Fields, Known, Place, Signer, Where
 from identity_gateway.invocation.placement import Placed, Placement
 from identity_gateway.invocation.proof import Call, Proven, bearer_of, details_of
-from identity_gateway.keysets import KeySets
-from identity_gateway.model import IamPrincipal, Secret
+from identity_gateway.keysets import IssuerKeys, KeySets
+from identity_gateway.model import Secret
 from identity_gateway.protocol import bearer, headers
 from identity_gateway.protocol.request import Request
+from identity_gateway.protocol.sigv4 import Likeness
 from identity_gateway.records.changes import Changes, Watch
 from identity_gateway.resource_policies import ResourcePolicies
 from identity_gateway.runtimes import Route, Routes
-from identity_gateway.upstream import Origin, Upstream
+from identity_gateway.upstream import Upstream
 from identity_gateway.workload import WorkloadTokens
 
 _REMEMBERED = 20_000
@@ -42,6 +44,9 @@ _LONGEST_TARGET = 2048
 
 _TOKEN_FRESH = 60.0
 """Seconds for which an agent is given the same workload access token again; it lives for fifteen minutes."""
+
+_LIKENESSES = 8
+"""Tokens of a place of which is found out what they have in common with others, at most."""
 
 _DECIDES = frozenset({headers.IDENTITY_WAT, headers.MCP_SESSION_ID, b"expect", b"transfer-encoding"})
 """Headers on which more than the remembered depends: a call that has one goes the long way."""
@@ -59,70 +64,8 @@ _NOBODY = b""
 _SHOWN = b"%b\r\n" + b": %b\r\n".join(headers.WORKLOAD_ACCESS_TOKEN) + b": %b"
 """The beginning of a head and the token, under each of the names that agents read it by."""
 
-Where = tuple[bytes, bytes, bytes, bytes, bytes]
-"""Path, query, session, and by whom: a digest of credentials or a key's id, and the user that a signer names."""
-
-Fields = dict[bytes, bytes]
 K = TypeVar("K")
 V = TypeVar("V")
-
-
-@dataclass(slots=True)
-class Place:
-    """What was found out about the calls of one caller in one session. `due` is in seconds since the epoch.
-
-    `passed` names the headers for the agent, `trail` is the record of such a call, and `signer` is None for bearers.
-    The head of a call at the agent begins with `start`, and with the token that `mint` makes for the caller's own.
-    When the watch has aged, one call goes the long way, to find out anew; it is `renewed` then. It is `over` when a
-    call there was refused.
-    """
-
-    route: Route
-    placed: Placed
-    proven: Proven = field(repr=False)
-    watch: Watch
-    due: float
-    passed: frozenset[bytes]
-    trail: Row = field(repr=False)
-    session_id: bytes
-    origin: Origin
-    scheme: Scheme
-    signer: IamPrincipal | None
-    start: bytes = field(repr=False)
-    mint: Callable[[Secret | None], bytes] = field(repr=False)
-    renewed: bool = False
-    over: bool = False
-    last_passed: list[tuple[bytes, bytes]] = field(default_factory=list, repr=False)
-    last_lines: bytes = field(default=b"", repr=False)
-
-    def lines(self, passed: list[tuple[bytes, bytes]]) -> bytes:
-        """Return headers for the agent as lines of a head. Raises ValueError for what cannot be sent."""
-        if passed != self.last_passed:
-            self.last_lines = Upstream.lines(passed)
-            self.last_passed = passed
-        return self.last_lines
-
-
-@dataclass(slots=True)
-class Known:
-    """A call that is let in at its place: until the token ends that it came with, or if its signature is good.
-
-    `keys` are those of the issuer by which the token was proven. Nobody else knows a call that is not `kept`.
-    """
-
-    place: Place
-    keys: int = 0
-    until: float = 0.0
-    token: Secret | None = None
-    size: int = 0
-    kept: bool = True
-    start: bytes = field(default=b"", repr=False)
-    start_until: float = 0.0
-
-    @property
-    def bytes(self) -> int:
-        """How much of memory this holds, about: the token comes twice again in the beginning of the head."""
-        return 4 * self.size + 1024
 
 
 class Recall:
@@ -154,9 +97,9 @@ class Recall:
         self._placement = placement
         self._audit = audit
         self._clock = clock
-        self._known: OrderedDict[Where, Known] = OrderedDict()
+        self._known: OrderedDict[tuple[bytes, ...], Known] = OrderedDict()
         self._signed: OrderedDict[Where, Known] = OrderedDict()
-        self._bearers: OrderedDict[Where, Place] = OrderedDict()
+        self._bearers: OrderedDict[tuple[bytes, ...], Place] = OrderedDict()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._bytes = 0
 
@@ -223,7 +166,7 @@ class Recall:
             proven.alone(),
             watch,
             self._placement.due(route, session),
-            (headers.ALWAYS_FORWARDED | configuration.allowlist) - {headers.TRACE_ID},
+            _passed(configuration.allowlist),
             self._audit.written(decided),
             placed.session_id.encode(),
             placed.origins[0],
@@ -235,11 +178,11 @@ class Recall:
         path, query = call.request.raw_path, call.request.raw_query
         if proven.signer is not None:
             if self._authorization.asks_nothing(proven.signer):
-                _keep(self._signed, (path, query, named, *_signer(received, authorization)), Known(place))
+                _keep(self._signed, (path, query, named, *signer_of(received)), Known(place))
         elif keys is not None and proven.expires_at is not None and headers.USER_ID not in received:
-            _keep(self._bearers, (path, query, named, _NOBODY, _NOBODY), place)
+            _keep(self._bearers, (path, query, named), place)
             known = Known(place, keys, proven.expires_at, proven.inbound_token, len(authorization))
-            self._remember((path, query, named, sha256(authorization).digest(), _NOBODY), known)
+            self._remember((path, query, named, authorization), known)
 
     def forget(self, call: Call, proven: Proven) -> None:
         """Forget what was remembered of calls like this one, which was refused: of this caller's, not of others'."""
@@ -249,21 +192,21 @@ class Recall:
             return
         where = (call.request.raw_path, call.request.raw_query, named)
         if proven.signer is not None:
-            known = self._signed.get((*where, *_signer(received, authorization)))
+            known = self._signed.get((*where, *signer_of(received)))
             place = None if known is None else known.place
         else:
-            place = self._bearers.get((*where, _NOBODY, _NOBODY))
+            place = self._bearers.get(where)
         if place is not None and place.proven.holder == proven.holder:
             place.over = True
 
-    def _remember(self, where: Where, known: Known) -> None:
+    def _remember(self, where: tuple[bytes, ...], known: Known) -> None:
         self._forget(where)
         self._known[where] = known
         self._bytes += known.bytes
         while len(self._known) > _REMEMBERED or self._bytes > _MOST_BYTES:
             self._bytes -= self._known.popitem(last=False)[1].bytes
 
-    def _forget(self, where: Where) -> None:
+    def _forget(self, where: tuple[bytes, ...]) -> None:
         known = self._known.pop(where, None)
         if known is not None:
             self._bytes -= known.bytes
@@ -278,18 +221,12 @@ class Recall:
         authorization, named = fields.get(b"authorization"), fields.get(headers.SESSION_ID)
         if authorization is None or named is None or not _DECIDES.isdisjoint(fields):
             return None
-        known: Known | None
         if authorization.startswith(_SIGNED):
-            known = self._signed.get((raw_path, raw_query, named, *_signer(fields, authorization)))
-            if known is not None and not self.holds(known):
-                return None
+            known = self.signed(raw_path, raw_query, named, signer_of(fields))
         elif headers.USER_ID in fields:
             return None
         else:
-            where = (raw_path, raw_query, named, sha256(authorization).digest(), _NOBODY)
-            known = self._known.get(where)
-            if known is None or not self.holds(known):
-                known = self._let_in(where, authorization)
+            known = self.borne(raw_path, raw_query, named, authorization)
         if known is None:
             return None
         if known.place.signer is None and self.is_to_ask(known):
@@ -300,12 +237,26 @@ class Recall:
                 return None
         return known
 
+    def borne(self, raw_path: bytes, raw_query: bytes, named: bytes, authorization: bytes) -> Known | None:
+        """Return what is known of a call at this target in the session that it names, if its bearer token is good."""
+        where = (raw_path, raw_query, named, authorization)
+        known = self._known.get(where)
+        return known if known is not None and self.holds(known) else self._let_in(where)
+
+    def signed(self, raw_path: bytes, raw_query: bytes, named: bytes, signer: Signer) -> Known | None:
+        """Return what is known of a call that says to be by this signer, if all of it holds but for the signature."""
+        known = self._signed.get((raw_path, raw_query, named, *signer))
+        return known if known is not None and self.holds(known) else None
+
     def holds(self, known: Known) -> bool:
         """Say whether nothing has changed on which this rests."""
         place, now = known.place, self._clock()
         if place.over or now >= place.due or not place.watch.holds():
             return False
-        return place.signer is not None or (now < known.until and self._issued(place) == known.keys)
+        if place.signer is not None:
+            return True
+        keys = self._keys_of(place)
+        return now < known.until and keys is not None and keys.generation == known.keys
 
     def has_aged(self, known: Known) -> bool:
         """Say whether it is time that a call like this one finds out anew, although all of it still holds."""
@@ -319,36 +270,53 @@ class Recall:
         known.place.renewed = True  # were it all of them, they would crowd the long way
         return True
 
-    def _issued(self, place: Place) -> int | None:
+    def _keys_of(self, place: Place) -> IssuerKeys | None:
         authorizer = place.route.configuration.authorizer
         assert authorizer is not None
-        keys = self._keysets.peek(authorizer["discoveryUrl"])
-        return None if keys is None else keys.generation
+        return self._keysets.peek(authorizer["discoveryUrl"])
 
-    def _let_in(self, where: Where, authorization: bytes) -> Known | None:
+    def _let_in(self, where: tuple[bytes, bytes, bytes, bytes]) -> Known | None:
         """Let in a token that was not seen before, if it is proven to be the same caller's as the one before it."""
-        place = self._bearers.get((*where[:3], _NOBODY, _NOBODY))
+        place, authorization = self._bearers.get(where[:3]), where[3]
         if place is None or place.over or self._clock() >= place.due or not place.watch.holds():
             return None
         try:
             token = bearer.token_in(authorization)
         except InvalidToken:
             return None
-        route, keys = place.route, self._issued(place)
+        keys = self._keys_of(place)
+        until = None if keys is None else self._until(place, token, keys)
+        if keys is None or until is None:
+            return None
+        known = Known(place, keys.generation, until, Secret(token), len(authorization))
+        seen = sha256(authorization).digest()
+        if seen in self._seen:
+            self._remember(where, known)
+        else:  # most tokens that come once do not come again
+            _keep(self._seen, seen, None)
+        return known
+
+    def _until(self, place: Place, token: str, keys: IssuerKeys) -> float | None:
+        """Return until when a token is good that was not seen before; None if it is not, or is another caller's."""
+        written = token.encode()
+        if place.likeness is not None:
+            until = self._bearer_tokens.at_once_like(place.likeness, written, keys)
+            if until is not None:
+                return until
+        route = place.route
         authorizer = route.configuration.authorizer
         assert authorizer is not None
         claims = self._bearer_tokens.at_once(
-            token.encode(), authorizer, runtime_id=route.name.runtime_id, version=route.version
+            written, authorizer, runtime_id=route.name.runtime_id, version=route.version
         )
-        if claims is None or keys is None or bearer_of(claims) != (place.proven.principal, place.proven.user):
+        if claims is None or bearer_of(claims) != (place.proven.principal, place.proven.user):
             return None
-        known = Known(place, keys, claims.expires_at, Secret(token), len(authorization))
-        if where[3] in self._seen:
-            self._remember(where, known)
-        else:  # most tokens that come once do not come again
-            known.kept = False
-            _keep(self._seen, where[3], None)
-        return known
+        if place.likenesses < _LIKENESSES:  # an issuer may write something else into each
+            place.likenesses += 1
+            place.likeness = self._bearer_tokens.likeness(
+                written, claims, authorizer, runtime_id=route.name.runtime_id, version=route.version
+            )
+        return claims.expires_at
 
     def proves(self, known: Known, request: Request, body: bytes) -> bool:
         """Say whether the request is signed by whom this is known of, together with all of it that the agent sees."""
@@ -366,6 +334,22 @@ class Recall:
                     return False
         return True
 
+    def likeness(self, request: Request, body: bytes, places: Mapping[bytes, int]) -> Likeness | None:
+        """Return what `proves_like` reads calls by that are like this one, which `proves` has just let in."""
+        return self._signatures.likeness(request, sha256(body).hexdigest(), places)
+
+    def proves_like(
+        self, known: Known, likeness: Likeness, target: tuple[str, bytes, bytes], values: Sequence[bytes], body: bytes
+    ) -> bool:
+        """Do as `proves`, for a call like one that was let in with the same allowlist."""
+        signer, principal = (
+            known.place.signer,
+            self._signatures.at_once_like(likeness, target, values, sha256(body).hexdigest()),
+        )
+        if principal is not signer and principal is not None and principal == signer:
+            known.place.signer = signer = principal  # the next comparison is one of identity
+        return principal is not None and principal is signer
+
     def start(self, known: Known) -> bytes:
         """Return what the head of each such request to the agent begins with: session and workload access token too.
 
@@ -379,12 +363,18 @@ class Recall:
         return known.start
 
 
-def _signer(fields: Fields, authorization: bytes) -> tuple[bytes, bytes]:
+def signer_of(fields: Fields) -> Signer:
     """Return by whom a call says to be signed, and for whom. Nothing is believed: `proves` looks."""
-    token = fields.get(_TOKEN)
+    token, authorization = fields.get(_TOKEN), fields[b"authorization"]
     key_id = authorization[len(_SIGNED) : authorization.find(b"/")]
     by = key_id if token is None else key_id + sha256(token).digest()
     return by, fields.get(headers.USER_ID, _NOBODY)
+
+
+@lru_cache(maxsize=1024)
+def _passed(allowlist: frozenset[bytes]) -> frozenset[bytes]:
+    """Return which headers pass to the agent as they came: one and the same object for all places with this list."""
+    return (headers.ALWAYS_FORWARDED | allowlist) - {headers.TRACE_ID}
 
 
 def _keep(kept: OrderedDict[K, V], where: K, value: V) -> None:

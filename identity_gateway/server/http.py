@@ -56,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
         "_taking",
         "_turn",
         "_upgrades",
+        "form",
         "head_in_segment",
         "head_size",
         "idle_since",
@@ -77,7 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.head_size = 0  # bytes of the last head, at most
         self.head_in_segment = False  # the last head began and ended in what the parser was given then
         self.segment = b""  # what the parser is being given
-        self.unlike = 0  # requests in a row on which the lane found nothing to repeat
+        self.form: Any = None  # of the last request, for who expects others like it
+        self.unlike = 0  # requests in a row that were not like it
         self.idle_since = 0.0  # on the clock of the loop; when the last answer was complete
         self._in_head = True
         self._received = True  # the last request, to its end

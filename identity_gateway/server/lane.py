@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from identity_gateway.api.exchange import MAX_HEAD, MAX_HEADERS
 from identity_gateway.protocol import headers
 from identity_gateway.protocol.request import Request
-from identity_gateway.server.passage import Means, Passage, Repeat
+from identity_gateway.server.passage import Means, Passage
 from identity_gateway.server.turn import CallerConnection, Turn
 from identity_gateway.server.vend import TARGETS, Till, Vend
 
@@ -17,10 +17,6 @@ _SMALL = 65_536
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 _DECIDES = frozenset({b"expect", b"content-encoding"})
 """Headers with which a call for a credential goes the long way."""
-
-_TRIES = 8
-_TRIES_UNTIL_AGAIN = 0xF
-"""Requests of one connection with heads not seen before, until only each sixteenth is looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +27,18 @@ class Lane:
     till: Till
 
     def again(self, protocol: CallerConnection, request: bytes) -> Passage | None:
-        """Return the passage of a request that arrived in one piece and begins like one before it, byte for byte.
+        """Return the passage of a request that arrived in one piece and is like the one before it on its connection.
 
-        None if it does not, or if there is any doubt: then it is read like every other.
+        None if it is not, or if there is any doubt: then it is read like every other.
         """
-        if protocol.unlike > _TRIES and protocol.unlike & _TRIES_UNTIL_AGAIN:
-            protocol.unlike += 1
+        found = self.means.alike.find(protocol, request)
+        if found is None or len(found.body) > _SMALL:
             return None
-        found = self.means.heads.find(request)
-        if found is None:
-            protocol.unlike += 1
-            return None
-        repeat, body = found
-        protocol.unlike = 0
-        recall = self.means.recall
-        if len(body) > _SMALL or not recall.holds(repeat.known) or recall.has_aged(repeat.known):
-            return None
-        connection = self.means.upstream.idle(repeat.known.place.origin)
+        connection = self.means.upstream.idle(found.known.place.origin)
         if connection is None:
             return None
-        passage = Passage(self.means, protocol, repeat)
-        passage.arrived(request, body, connection)
+        passage = Passage(self.means, protocol, found.known, found.lines, found.trace_id)
+        passage.arrived(request, found, connection)
         return passage
 
     def enter(self, protocol: CallerConnection, by_name: dict[bytes, bytes]) -> Turn | None:
@@ -87,8 +74,7 @@ class Lane:
         signed = None
         if place.signer is not None:
             signed = Request("POST", raw_path, raw_query, tuple(protocol.headers))
-        repeat = Repeat(known, lines, by_name.get(headers.TRACE_ID, b"").strip())
-        passage = Passage(self.means, protocol, repeat, signed)
+        passage = Passage(self.means, protocol, known, lines, by_name.get(headers.TRACE_ID, b"").strip(), signed)
         passage.keep_alive = protocol.parser.should_keep_alive()
         return passage
 

@@ -5,7 +5,9 @@ Until the agent was sent something, every doubt ends on the long way. Nothing is
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from identity_gateway import telemetry
 from identity_gateway.api import render
@@ -13,11 +15,12 @@ from identity_gateway.audit import ALLOWED, Audit
 from identity_gateway.errors import AgentFailed, GatewayError, Unavailable
 from identity_gateway.inbound import Scheme
 from identity_gateway.invocation.forwarding import Timeouts, failure_of, refuse_failure
+from identity_gateway.invocation.known import Known
 from identity_gateway.invocation.placement import Placement
-from identity_gateway.invocation.recall import Known, Recall
+from identity_gateway.invocation.recall import Recall
 from identity_gateway.protocol import headers
 from identity_gateway.protocol.request import Request
-from identity_gateway.server.heads import Heads
+from identity_gateway.server.alike import Alike, Found
 from identity_gateway.server.turn import CallerConnection, DefaultFields, Ids, Turn
 from identity_gateway.upstream import Head, Upstream, UpstreamError, UpstreamResponse
 from identity_gateway.upstream.connection import Connection
@@ -33,15 +36,6 @@ _TOLD_SESSION = headers.SESSION_ID + b": "
 
 
 @dataclass(frozen=True, slots=True)
-class Repeat:
-    """A head that was read before: whose call it is, and which of its fields the agent sees, as lines."""
-
-    known: Known
-    lines: bytes = field(repr=False)
-    trace_id: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Means:
     """What all passages share."""
 
@@ -50,7 +44,7 @@ class Means:
     placement: Placement
     audit: Audit
     timeouts: Timeouts
-    heads: Heads[Repeat] = field(default_factory=Heads)
+    alike: Alike
     ids: Ids = field(default_factory=Ids)
     defaults: DefaultFields = field(default_factory=DefaultFields)
 
@@ -61,18 +55,27 @@ class Passage(Turn):
     operation = "InvokeAgentRuntime"
 
     __slots__ = (
-        "_asked", "_connection", "_deadline", "_known", "_lines", "_means", "_response", "_signed", "_trace_id",
-        "_whole",
+        "_asked", "_connection", "_deadline", "_known", "_lines", "_means", "_proves", "_response", "_signed",
+        "_trace_id", "_whole",
     )  # fmt: skip
 
-    def __init__(self, means: Means, protocol: CallerConnection, repeat: Repeat, signed: Request | None = None) -> None:
-        """Begin with a head that has arrived. `signed` is what its signature has to prove."""
+    def __init__(
+        self,
+        means: Means,
+        protocol: CallerConnection,
+        known: Known,
+        lines: bytes,
+        trace_id: bytes,
+        signed: Request | None = None,
+    ) -> None:
+        """Begin with a head that has arrived, and `lines` of it for the agent. `signed` is what is to be proven."""
         super().__init__(protocol, means.ids.request(), means.defaults)
         self._means = means
-        self._known = repeat.known
-        self._lines = repeat.lines
-        self._trace_id = repeat.trace_id
+        self._known = known
+        self._lines = lines
+        self._trace_id = trace_id
         self._signed = signed
+        self._proves: Callable[[], bool] | None = None
         self._connection: Connection | None = None
         self._asked = False
         self._response: UpstreamResponse | None = None
@@ -87,9 +90,9 @@ class Passage(Turn):
             self._whole = True
             self._enter()
 
-    def arrived(self, request: bytes, body: bytes, connection: Connection) -> None:
+    def arrived(self, request: bytes, found: Found, connection: Connection) -> None:
         """Take the whole of a request that was not parsed, and the connection to its agent. `enter` comes next."""
-        self._unread, self.body, self._connection = request, body, connection
+        self._unread, self.body, self._connection, self._proves = request, found.body, connection, found.proves
         self.more_body, self._whole = False, True
 
     # --- Before the agent is sent anything ---------------------------------------------------------------------------
@@ -105,13 +108,12 @@ class Passage(Turn):
             self.go_the_long_way()
             return
         if self._signed is not None:
-            if not means.recall.proves(known, self._signed, self.body) or means.recall.is_to_ask(known):
+            self._proves = partial(means.recall.proves, known, self._signed, self.body)
+            if not self._proves() or means.recall.is_to_ask(known):
                 self.go_the_long_way()
                 return
-        elif protocol.head_in_segment and self.keep_alive and known.kept:
-            means.heads.learn(
-                protocol.segment, Repeat(known, self._lines, self._trace_id), known.bytes + len(self._lines)
-            )
+        if protocol.head_in_segment and self.keep_alive:
+            means.alike.learn(protocol, known, self._signed, self.body)
         self._connection = means.upstream.idle(known.place.origin)
         if self._connection is None:
             self.in_background(self._connect())
@@ -132,9 +134,7 @@ class Passage(Turn):
             if not self.response_complete:
                 self._cut()
             raise
-        holds = means.recall.holds(known) and (
-            self._signed is None or means.recall.proves(known, self._signed, self.body)
-        )
+        holds = means.recall.holds(known) and (self._proves is None or self._proves())
         if self.response_complete or not holds:
             means.upstream.spare(origin, connection)
             if not self.response_complete:
@@ -239,7 +239,7 @@ class Passage(Turn):
             self._keep_session(patience)
         if not over:
             self.body = self._lines = b""
-            self._signed = None
+            self._signed = self._proves = None
             self._protocol.forget_request()
 
     def _keep_session(self, patience: float) -> None:

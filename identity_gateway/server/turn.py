@@ -25,7 +25,7 @@ Fields = list[tuple[bytes, bytes]]
 class Ids:
     """Ids of requests and traces that nobody else makes: a beginning that nobody has, and a count."""
 
-    __slots__ = ("_count", "_request", "_trace")
+    __slots__ = ("_count", "_request", "_root", "_second", "_trace")
 
     def __init__(self) -> None:
         digits = f"{random.getrandbits(80):020x}"
@@ -34,6 +34,7 @@ class Ids:
         )
         self._trace = random.getrandbits(48)
         self._count = random.getrandbits(40)
+        self._second, self._root = 0, b""
 
     def request(self) -> str:
         """Return the id of a request."""
@@ -42,7 +43,10 @@ class Ids:
 
     def trace(self) -> bytes:
         """Return the id of a trace that begins here, with the last request (AWS X-Ray: version, time, 96 bits)."""
-        return b"Root=1-%08x-%012x%012x" % (int(time.time()), self._trace, self._count & 0xFFFFFFFFFFFF)
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._root = second, b"Root=1-%08x-%012x" % (second, self._trace)
+        return b"%b%012x" % (self._root, self._count & 0xFFFFFFFFFFFF)
 
 
 class DefaultFields:
@@ -71,6 +75,7 @@ class CallerConnection(Protocol):
     head_in_segment: bool
     segment: bytes
     unlike: int
+    form: Any
     client: tuple[str, int] | None
     parser: Any
     loop: asyncio.AbstractEventLoop

@@ -31,7 +31,7 @@ METHOD = """
 - Before it was measured, each row that authenticates answered 200 to a good credential and 401 or 403 to a changed one
   and to none. During it every answer was 200, and connections to the upstream were used again.
 - "Cached": 64 JWTs (RS256, about 770 bytes) by turns. "Uncached": each token once (Envoy without its
-  cache may meet one again). Each call names one of 64 sessions, so that heads with the same token are alike byte for byte.
+  cache may meet one again). Each call names one of 64 sessions.
   Signatures were made anew before each sample, by a key with a policy of its own, and verified each time.
 - The gateway ran as it ships: audit, metrics, request log, sessions, policies, limits. Peers had one plain configuration
   each, untuned: Envoy with one worker and `jwt_authn` (with a token cache where the row says cached), nginx as a proxy that

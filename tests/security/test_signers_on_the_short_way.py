@@ -6,13 +6,15 @@ A call on the short way has the beginning of its request id in common with the o
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.agents import Agent
-from tests.gateways import RunningGateway, fresh_name, register
+from tests.gateways import ACCOUNT, RunningGateway, fresh_name, register
 from tests.repeated_calls import USER_ID, Signer
+from tests.security_tokens import key_of, made_role, sts
 from tests.sessions import new_session
 
 INVOKE = "bedrock-agentcore:InvokeAgentRuntime"
@@ -94,6 +96,51 @@ def test_a_key_that_is_deleted_signs_nothing_from_the_next_call_on(
 ):
     assert by.command("access-key", "delete", key[0]).returncode == 0
     assert signer.call().status == 403
+
+
+@pytest.fixture
+def in_role(
+    pair: list[RunningGateway], agent: Agent, key: tuple[str, str], signing: Callable[..., Signer], tmp_path: Path
+) -> tuple[Signer, str]:
+    """Somebody whose next call, with the temporary credentials of a role, takes the short way; and the role's name."""
+    allowed = {"Effect": "Allow", "Action": f"{INVOKE}*", "Resource": "*"}
+    role = made_role(
+        pair[0], tmp_path, {"principals": [f"arn:aws:iam::{ACCOUNT}:user/*"]}, json.loads(policy_of(allowed))
+    )
+    with sts(pair[0], key) as client:
+        given = key_of(client.assume_role(RoleArn=role, RoleSessionName="ada")["Credentials"])
+    made = signing(pair[0], register(pair[0], agent.url), given[:2], session_token=given[2])
+    warmed(made)
+    return made, role.rpartition("/")[2]
+
+
+def test_a_role_that_is_deleted_signs_nothing_from_the_next_call_on(in_role: tuple[Signer, str], by: RunningGateway):
+    assert by.command("role", "delete", in_role[1]).returncode == 0
+    assert in_role[0].call().status == 403
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["", "the change is known"])
+def test_a_role_whose_policy_has_changed_is_asked_what_it_may_from_the_next_call_on(
+    in_role: tuple[Signer, str], by: RunningGateway, tmp_path: Path, *, known: bool
+):
+    signer, name = in_role
+    assert signer.call().status == 200
+    file = tmp_path / "changed.json"
+    file.write_text(policy_of({"Effect": "Allow", "Action": "bedrock-agentcore:List*", "Resource": "*"}))
+    assert by.command("role", "update", name, "--policy", str(file)).returncode == 0
+    if known:
+        with sts(signer.gateway, (*signer.key, signer.session_token or "")) as client:
+            client.get_caller_identity()
+    assert signer.call().status == 403
+
+
+def test_a_session_token_of_another_session_is_refused(in_role: tuple[Signer, str]):
+    signer, token = in_role[0], in_role[0].session_token
+    assert token is not None
+    signer.session_token = token[:-8] + ("A" if token[-8] != "A" else "B") + token[-7:]
+    assert signer.call().status == 403
+    signer.session_token = token
+    assert signer.call().status == 200
 
 
 def test_a_runtime_that_is_deleted_is_not_called_again_by_who_signs(signer: Signer, by: RunningGateway, agent: Agent):

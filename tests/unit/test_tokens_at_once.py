@@ -318,6 +318,129 @@ async def test_headers_are_not_learnt_from_tokens_that_are_refused(door: Door):
     assert known == before
 
 
+# --- Tokens like one that was let in ---
+
+
+class Alike:
+    """What stands in for `Door.at_once` once a token was let in: those like it, and nothing else."""
+
+    def __init__(self, door: Door, first: str, **rules: Any) -> None:
+        self._door, self._where = door, {"runtime_id": RUNTIME, "version": 1}
+        claims = door.at_once(first, **rules)
+        assert claims is not None
+        self.likeness = door.tokens.likeness(first.encode(), claims, door.authorizer(**rules), **self._where)
+
+    def until(self, token: str) -> float | None:
+        keys = self._door.keysets.peek(self._door.issuer.discovery_url)
+        if keys is None or self.likeness is None:
+            return None
+        return self._door.tokens.at_once_like(self.likeness, token.encode("latin-1"), keys)
+
+
+def usual(door: Door, key: SigningKey = KEYS["ES256"], header: dict[str, Any] | None = None, **claims: Any) -> str:
+    given = {"jti": "1", "exp": int(door.clock.now) + 3600, "iat": 1_700_000_000, "nbf": 1_700_000_000}
+    return door.token(key, header, **(given | claims))
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_a_token_like_one_that_was_let_in_is_let_in_until_it_expires(door: Door, key: SigningKey):
+    alike = Alike(door, usual(door, key))
+    for number in (2, 30_000):
+        shown = usual(door, key, jti=f"{number}-x", exp=int(door.clock.now) + number)
+        proven = await door.verify(shown)
+        assert proven is not None
+        assert alike.until(shown) == proven.expires_at
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+async def test_the_signature_of_a_token_like_another_is_checked(door: Door, key: SigningKey):
+    alike = Alike(door, usual(door, key))
+    shown, stolen = usual(door, key, jti="2"), usual(door, key, jti="3")
+    assert alike.until(shown) is not None
+    for edited in (_other(shown, -20), shown[:-4], shown.rpartition(".")[0] + "." + stolen.rpartition(".")[2]):
+        assert alike.until(edited) is None
+
+
+NOT_ALIKE: dict[str, dict[str, Any]] = {
+    "another user": {"sub": "bob"},
+    "an audience more": {"aud": ["agents", "others"]},
+    "a claim more": {"scope": "read"},
+    "a claim less": {"iat": None},
+    "a time as text": {"iat": "1700000000"},
+    "a fraction of a second": {"iat": 1_700_000_000.5},
+    "a short time": {"iat": 170_000_000},
+    "a long time": {"iat": 17_000_000_000},
+    "an id with an escape": {"jti": 'a","sub":"bob'},
+    "an id beyond ASCII": {"jti": "\xe4"},
+    "a long id": {"jti": "1" * 129},
+    "an empty id": {"jti": ""},
+}
+
+
+@pytest.mark.parametrize("claims", NOT_ALIKE.values(), ids=NOT_ALIKE)
+async def test_a_token_with_another_claim_is_not_like_one_without(door: Door, claims: dict[str, Any]):
+    alike = Alike(door, usual(door))
+    assert alike.until(usual(door, jti="2")) is not None
+    assert alike.until(usual(door, **claims)) is None
+
+
+@pytest.mark.parametrize("claims", CLAIMS.values(), ids=CLAIMS)
+async def test_a_token_like_another_with_claims_that_are_refused_is_refused(door: Door, claims: dict[str, Any]):
+    assert Alike(door, usual(door)).until(usual(door, **claims)) is None
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+async def test_a_token_like_another_but_for_its_header_is_refused(door: Door, header: dict[str, Any]):
+    assert Alike(door, usual(door)).until(usual(door, header=header)) is None
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+async def test_a_token_like_another_that_was_changed_is_refused(door: Door, edit: Any):
+    assert Alike(door, usual(door)).until(edit(usual(door))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "ahead"),
+    [("exp", -61), ("exp", 10 * 366 * 86_400 + 1), ("nbf", 61), ("iat", 61)],
+)
+async def test_the_times_of_a_token_like_another_are_checked(door: Door, name: str, ahead: int):
+    alike = Alike(door, usual(door))
+    shown = usual(door, **{name: int(door.clock.now) + ahead})
+    assert (alike.until(shown), await door.verify(shown)) == (None, None)
+
+
+async def test_a_token_like_another_is_refused_when_its_issuer_has_other_keys(door: Door):
+    alike = Alike(door, usual(door))
+    shown, new = usual(door), door.issuer.rotate()
+    assert await door.verify(door.token(new)) is not None
+    assert alike.until(shown) is None
+
+
+SPELT = {
+    "an escape": b'{"iss":"%s","sub":"alice","aud":"agents","exp":%d,"x":"\\u0041"}',
+    "a name spelt in another way": b'{"iss":"%s","sub":"alice","aud":"agents","\\u0065xp":%d,"x":{"exp":1700000000}}',
+    "the time of something else": b'{"iss":"%s","sub":"alice","aud":"agents","exp":%d,"x":{"exp":1700000000}}',
+    "a text of that name": b'{"iss":"%s","sub":"alice","aud":"agents","exp":%d,"x":"exp"}',
+}
+
+
+@pytest.mark.parametrize("payload", SPELT.values(), ids=SPELT)
+async def test_where_a_claim_stands_must_be_beyond_doubt(door: Door, payload: bytes):
+    whole = payload % (door.issuer.issuer.encode(), int(door.clock.now) + 60)
+    assert Alike(door, KEYS["ES256"].token(whole)).likeness is None
+
+
+async def test_a_claim_that_a_rule_compares_may_not_be_another(door: Door):
+    rule = {
+        "inboundTokenClaimName": "jti",
+        "inboundTokenClaimValueType": "STRING",
+        "authorizingClaimMatchValue": {"claimMatchOperator": "EQUALS", "claimMatchValue": {"matchValueString": "1"}},
+    }
+    alike = Alike(door, usual(door), customClaims=[rule])
+    assert alike.until(usual(door, iat=1_700_000_001)) is not None
+    assert alike.until(usual(door, jti="2")) is None
+
+
 # --- Canonical base64url ---
 
 

@@ -10,6 +10,7 @@ the subject may do.
 from identity_gateway.protocol.jwt.claims import SignedClaims, check_claims, verify
 from identity_gateway.protocol.jwt.explanation import Check, explain
 from identity_gateway.protocol.jwt.keys import ALGORITHMS, MAX_KEYS, KeySet, VerificationKey, verify_signature
+from identity_gateway.protocol.jwt.likeness import Likeness, likeness_of
 from identity_gateway.protocol.jwt.policy import ClaimKind, ClaimOperator, CustomClaim, JwtPolicy, check_authorizer
 from identity_gateway.protocol.jwt.token import (
     MAX_TOKEN_LENGTH,
@@ -35,6 +36,7 @@ __all__ = [
     "JwtPolicy",
     "KeySet",
     "KnownHeaders",
+    "Likeness",
     "Refusal",
     "SignedClaims",
     "UnknownKey",
@@ -45,6 +47,7 @@ __all__ = [
     "check_authorizer",
     "check_claims",
     "explain",
+    "likeness_of",
     "parse",
     "refused",
     "verify",

@@ -100,23 +100,27 @@ def _check_key_issuer(given: Presented) -> Finding:
 
 
 def _check_times(given: Presented) -> Finding:
-    now, leeway = given.now, given.policy.leeway
-    expires_at = time_of(given.claims, "exp")
+    expires_at, not_before, issued_at = (time_of(given.claims, name) for name in ("exp", "nbf", "iat"))
+    return check_times(expires_at, not_before, issued_at, given.policy, given.now)
+
+
+def check_times(
+    expires_at: float | None, not_before: float | None, issued_at: float | None, policy: JwtPolicy, now: float
+) -> Finding:
+    """Hold `exp`, `nbf` and `iat`, where they are there, against a policy. All are in seconds since the epoch."""
+    leeway = policy.leeway
     if expires_at is None:
         raise refused(Refusal.BAD_TIME, "exp is missing")
     if expires_at <= now - leeway:
         raise refused(Refusal.EXPIRED, f"exp was {now - expires_at:.0f} s ago")
     if expires_at > now + _FARTHEST_EXPIRY:
         raise refused(Refusal.BAD_TIME, "exp is more than ten years away: seconds are expected, not milliseconds")
-    for name in ("nbf", "iat"):
-        begin = time_of(given.claims, name)
+    for name, begin in (("nbf", not_before), ("iat", issued_at)):
         if begin is not None and begin > now + leeway:
             raise refused(Refusal.NOT_YET_VALID, f"{name} is {begin - now:.0f} s ahead")
-    longest = given.policy.max_lifetime
-    if longest is not None:
-        issued_at = time_of(given.claims, "iat")
-        if issued_at is None or expires_at - issued_at > longest:
-            raise refused(Refusal.TOO_LONG_LIVED, f"no iat, or more than {longest:.0f} s from iat to exp")
+    longest = policy.max_lifetime
+    if longest is not None and (issued_at is None or expires_at - issued_at > longest):
+        raise refused(Refusal.TOO_LONG_LIVED, f"no iat, or more than {longest:.0f} s from iat to exp")
     if expires_at <= now:
         return "exp is past, within the leeway"
     return lambda: f"exp is {expires_at - now:.0f} s ahead"

@@ -19,7 +19,7 @@ from identity_gateway.protocol.sigv4.canonical import (
     string_to_sign,
 )
 from identity_gateway.protocol.sigv4.elements import PresentedSignature
-from identity_gateway.protocol.sigv4.forms import Forms, Reading, SigningKey
+from identity_gateway.protocol.sigv4.forms import Forms, Likeness, Reading, SigningKey
 from identity_gateway.protocol.sigv4.presented import parse
 from identity_gateway.protocol.sigv4.presented_url import is_presigned, parse_query
 from identity_gateway.protocol.sigv4.verification import DUMMY_SECRET, invalid_signature, verify, verify_unknown
@@ -27,6 +27,7 @@ from identity_gateway.protocol.sigv4.verification import DUMMY_SECRET, invalid_s
 __all__ = [
     "DUMMY_SECRET",
     "Forms",
+    "Likeness",
     "PresentedSignature",
     "Reading",
     "Scope",

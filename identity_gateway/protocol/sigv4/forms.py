@@ -7,7 +7,7 @@ This module knows no keys and no clock, and refuses nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 from operator import itemgetter
@@ -63,13 +63,16 @@ class SigningKey:
 class _Form:
     """What requests share whose Authorization header is the same up to the signature, and whose headers' names are."""
 
-    __slots__ = ("access_key_id", "breaks", "canonical", "date", "day", "declares_hash", "pairs", "scope", "signed")
+    __slots__ = (
+        "access_key_id", "breaks", "canonical", "date", "day", "declares_hash", "names", "pairs", "scope", "signed",
+    )  # fmt: skip
 
     def __init__(self, presented: PresentedSignature) -> None:
         names, headers = presented.signed_headers, presented.request.headers
         lines = b"".join(_literal(name) + b":%b\n" for name in names)
         day = presented.timestamp[:8]
         self.access_key_id = presented.access_key_id
+        self.names = names
         self.day = day
         self.date = day.encode()
         self.scope = f"\n{presented.scope.on(day)}\n".encode()
@@ -81,35 +84,90 @@ class _Form:
         self.breaks = len(headers) - 1
         self.declares_hash = b"x-amz-content-sha256" in names
 
+    def to_sign(self, date: bytes, canonical: bytes) -> bytes:
+        """Return the string to sign of a canonical request."""
+        return b"%b\n%b%b%b" % (_ALGORITHM, date, self.scope, sha256(canonical).hexdigest().encode())
+
+
+class _Moments:
+    """The times that requests were said to be signed at, in seconds since the epoch."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, float] = OrderedDict()
+
+    def of(self, date: bytes) -> float | None:
+        """Return the time of an X-Amz-Date, or None where it is none."""
+        known = self._known.get(date)
+        if known is None:
+            try:
+                known = moment(basic_date(date.decode("latin-1"))).timestamp()
+            except IncompleteSignature:
+                return None
+            _keep(self._known, date, known)
+        return known
+
 
 class Reading:
-    """A signature of a known form that has not been verified. It proves nothing before `verified`.
+    """A signature of a known form that has not been verified. It proves nothing unless `is_by` says so.
 
     `signed_at` is in seconds since the epoch, `day` is `YYYYMMDD`.
     """
 
-    __slots__ = ("_form", "_request", "_signature", "_to_sign", "access_key_id", "day", "security_token", "signed_at")
+    __slots__ = ("_form", "_signature", "_to_sign", "access_key_id", "day", "security_token", "signed_at")
 
-    def __init__(
-        self, form: _Form, request: Request, signed_at: float, token: bytes | None, to_sign: bytes, signature: bytes
-    ) -> None:
+    def __init__(self, form: _Form, signed_at: float, token: bytes | None, to_sign: bytes, signature: bytes) -> None:
         self.access_key_id = form.access_key_id
         self.day = form.day
         self.signed_at = signed_at
         self.security_token = token
         self._form = form
-        self._request = request
         self._to_sign = to_sign
         self._signature = signature
 
-    def verified(self, key: SigningKey) -> SignedRequest | None:
-        """Return what the signature proves, as `verify` does, or None: then `verify` says why."""
-        if key.day != self.day or not compare_digest(key.signature(self._to_sign), self._signature):
-            return None
-        request = self._request
+    def is_by(self, key: SigningKey) -> bool:
+        """Say whether this key made the signature. `verify` says why, if not."""
+        return key.day == self.day and compare_digest(key.signature(self._to_sign), self._signature)
+
+    def proven(self, request: Request) -> SignedRequest:
+        """Return what a signature proves that is good, of the request that it was read from."""
         return SignedRequest(
             self.access_key_id, request.method, request.raw_path, request.raw_query, self._form.pairs(request.headers)
         )
+
+
+class Likeness:
+    """Requests of one form whose headers are the same but for the values of some, which are said to it anew.
+
+    Made by `Forms.likeness`.
+    """
+
+    __slots__ = ("_canonical", "_date", "_declared", "_form", "_open", "_signature", "_token")
+
+    def __init__(self, form: _Form, fields: Mapping[bytes, bytes], places: Mapping[bytes, int]) -> None:
+        lines = [
+            _literal(name) + (b":%b\n" if name in places else _literal(b":" + fields[name] + b"\n"))
+            for name in form.names
+        ]
+        self._form = form
+        self._canonical = b"%b" + b"".join(lines) + b"\n" + _literal(b";".join(form.names)) + b"\n%b"
+        self._open = [places[name] for name in form.names if name in places]
+        self._date = places[b"x-amz-date"]
+        self._signature = places[b"authorization"]
+        self._declared = places[b"x-amz-content-sha256"] if form.declares_hash else None
+        self._token = fields.get(b"x-amz-security-token")
+
+    def read(self, target: bytes, values: Sequence[bytes], digest: bytes, moments: _Moments) -> Reading | None:
+        """Return what a request presents that has these values, each of visible ASCII."""
+        form, date = self._form, values[self._date]
+        signed_at = moments.of(date)
+        if signed_at is None or date[:8] != form.date:
+            return None
+        if self._declared is not None and values[self._declared] != digest:
+            return None
+        canonical = self._canonical % (target, *[values[place] for place in self._open], digest)
+        return Reading(form, signed_at, self._token, form.to_sign(date, canonical), values[self._signature])
 
 
 class Forms:
@@ -119,7 +177,7 @@ class Forms:
         self._forms: OrderedDict[tuple[bytes, tuple[bytes, ...]], _Form] = OrderedDict()
         self._targets: OrderedDict[tuple[str, bytes, bytes], bytes] = OrderedDict()
         self._hosts: OrderedDict[bytes, None] = OrderedDict()
-        self._moments: OrderedDict[bytes, float] = OrderedDict()
+        self._moments = _Moments()
 
     def learn(self, presented: PresentedSignature) -> None:
         """Remember the form of a request. To be called when its signature was verified, and only then."""
@@ -163,7 +221,7 @@ class Forms:
             return None
         if len(values.split()) != len(apart) + 1:
             return None
-        signed_at, digest = self._moments.get(date) or self._moment(date), body_sha256.encode()
+        signed_at, digest = self._moments.of(date), body_sha256.encode()
         if (
             signed_at is None
             or date[:8] != form.date
@@ -171,18 +229,32 @@ class Forms:
         ):
             return None
         canonical = form.canonical % (target, *form.signed(fields), digest)
-        to_sign = b"%b\n%b%b%b" % (_ALGORITHM, date, form.scope, sha256(canonical).hexdigest().encode())
         token = fields.get(b"x-amz-security-token")
-        return Reading(form, request, signed_at, token, to_sign, authorization[-_SIGNATURE:])
+        return Reading(form, signed_at, token, form.to_sign(date, canonical), authorization[-_SIGNATURE:])
 
-    def _moment(self, date: bytes) -> float | None:
-        """Return the time of an X-Amz-Date in seconds since the epoch, or None where it is none."""
-        try:
-            read = moment(basic_date(date.decode("latin-1"))).timestamp()
-        except IncompleteSignature:
+    def likeness(self, request: Request, body_sha256: str, places: Mapping[bytes, int]) -> Likeness | None:
+        """Return what requests like this one have in common whose values differ of some headers, of which form it is.
+
+        `places` says which values are which headers', among those that are said anew; of the Authorization header it is
+        the signature. None if `read` would not read this request.
+        """
+        if self.read(request, body_sha256) is None or not places.keys() >= {b"authorization", b"x-amz-date"}:
             return None
-        _keep(self._moments, date, read)
-        return read
+        fields = dict(request.headers)
+        form = self._forms[(fields[b"authorization"][:-_SIGNATURE], tuple(fields))]
+        if form.declares_hash and b"x-amz-content-sha256" not in places:
+            return None
+        return Likeness(form, fields, places)
+
+    def read_like(
+        self, likeness: Likeness, target: tuple[str, bytes, bytes], values: Sequence[bytes], body_sha256: str
+    ) -> Reading | None:
+        """Do as `read`, for a request like one before it: method, path and query, and the values that it says anew.
+
+        They are of visible ASCII, and the signature has its place to itself: it cannot be told from more of the header.
+        """
+        known = self._targets.get(target)
+        return None if known is None else likeness.read(known, values, body_sha256.encode(), self._moments)
 
 
 _ALGORITHM = ALGORITHM.encode()
