@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from identity_gateway import telemetry
-from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided, Row
+from identity_gateway.audit import ALLOWED, DENIED, UNKNOWN, Audit, Decided, Entry
 from identity_gateway.authorization import Asked, Authorization, request_context
 from identity_gateway.errors import AccessDenied, GatewayError, Unauthenticated
 from identity_gateway.inbound import Scheme, Signatures
@@ -189,13 +189,13 @@ class Admission:
 
     async def vend(
         self, attempt: Attempt, principal: IamPrincipal, resource: str, reason: str, details: Document
-    ) -> Row:
+    ) -> Entry:
         """Keep the one record of a call that is given what was kept: why it was let in, and what it is given.
 
         Returns it as it is kept, for the same call when it comes again (`Audit.repeat_durably`).
         """
         telemetry.DECISIONS.labels(Scheme.SIGNATURE.value, ALLOWED).inc()
-        row = self._audit.written(
+        entry = self._audit.written(
             Decided(
                 principal.arn,
                 attempt.action,
@@ -207,8 +207,8 @@ class Admission:
                 {**details, "permitted": reason},
             )
         )
-        await self._audit.keep(row)
-        return row
+        await self._audit.keep(entry)
+        return entry
 
     async def answer(
         self, attempt: Attempt, principal: IamPrincipal, resource: str, story: Awaitable[Document | Vended | Recorded]

@@ -16,7 +16,7 @@ from identity_gateway.api import render
 from identity_gateway.api.exchange import Application, CallerLeft, Exchange, Receive, Scope, Send
 from identity_gateway.api.invocations import AgentDoors
 from identity_gateway.api.operations import SERVED, Stories
-from identity_gateway.audit import Row
+from identity_gateway.audit import Entry
 from identity_gateway.errors import OperationNotServed, Unavailable
 from identity_gateway.invocation import Discovery, Invocations
 from identity_gateway.invocation.discovery import resource_path
@@ -134,9 +134,9 @@ class Front:
             story = served.story(self._stories)(asked)
             result = await self._admission.answer(attempt, principal, resource, story)
         else:
-            row = await self._admission.vend(attempt, principal, resource, reason, kept.details)
+            entry = await self._admission.vend(attempt, principal, resource, reason, kept.details)
             result = {kept.member: secret.reveal()}
-            self._remember(exchange, digest, principal, row, kept)
+            self._remember(exchange, digest, principal, entry, kept)
         status, headers, content = operation.serialise_output(result)
         await exchange.answer(status, headers, content)
 
@@ -159,12 +159,12 @@ class Front:
             digest = sha256(body).hexdigest()
         return await self._admission.authenticate(attempt, presented, digest), body, digest
 
-    def _remember(self, exchange: Exchange, digest: str, principal: IamPrincipal, row: Row, kept: Kept) -> None:
+    def _remember(self, exchange: Exchange, digest: str, principal: IamPrincipal, entry: Entry, kept: Kept) -> None:
         """Remember what was handed out, where the same request would be given it again."""
         request = exchange.request
         plain = request.method == "POST" and not request.raw_query
         if self._repeats is not None and plain and self._admission.permits_alike(principal):
-            self._repeats.remember(request.raw_path, digest, principal, exchange.operation, row, kept)
+            self._repeats.remember(request.raw_path, digest, principal, exchange.operation, entry, kept)
 
 
 def _is_small(request: Request) -> bool:

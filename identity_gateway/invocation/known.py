@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from identity_gateway.audit import Row
+from identity_gateway.audit import Entry
 from identity_gateway.inbound import Scheme, bearer_tokens
 from identity_gateway.invocation.placement import Placed
 from identity_gateway.invocation.proof import Proven
@@ -37,7 +37,7 @@ class Place:
     watch: Watch
     due: float
     passed: frozenset[bytes]
-    trail: Row = field(repr=False)
+    trail: Entry = field(repr=False)
     session_id: bytes
     origin: Origin
     scheme: Scheme

@@ -156,6 +156,21 @@ class AuditRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditRepeat:
+    """A decision that was taken again, for another request: all else stands in the record that it `repeats`.
+
+    Both are an `AuditRecord` to whoever reads.
+    """
+
+    account: str
+    id: int
+    at: datetime
+    request_id: str
+    source: str
+    repeats: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyCheck:
     """A sealed constant: it opens only under the master key that this database was last used with."""
 

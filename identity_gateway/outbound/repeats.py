@@ -13,7 +13,7 @@ from time import monotonic
 import structlog
 
 from identity_gateway.admission import Kept
-from identity_gateway.audit import Row
+from identity_gateway.audit import Entry
 from identity_gateway.model import IamPrincipal
 
 _REMEMBERED = 10_000
@@ -39,7 +39,7 @@ class Known:
     )
 
     def __init__(
-        self, principal: IamPrincipal, operation: str, trail: Row, kept: Kept, clock: Callable[[], float]
+        self, principal: IamPrincipal, operation: str, trail: Entry, kept: Kept, clock: Callable[[], float]
     ) -> None:
         self.principal = principal
         self.operation = operation
@@ -109,7 +109,7 @@ class RepeatedVends:
         body_sha256: str,
         principal: IamPrincipal,
         operation: str,
-        trail: Row,
+        trail: Entry,
         kept: Kept,
     ) -> None:
         """Remember a call that was given a credential and is on record (`trail`), if it can be.

@@ -24,7 +24,7 @@ from identity_gateway.records import AlreadyExists, Stale, connect, schema
 from identity_gateway.records.append import Appender, PostgresqlAppender, SqliteAppender
 from identity_gateway.records.changes import OWN_LONGEST, SHARED_LONGEST, Changed, Changes, Watch
 from identity_gateway.records.current import CurrentRecords, names_of
-from identity_gateway.records.tables import is_comparable, key_of, table_of, values_of
+from identity_gateway.records.tables import is_comparable, key_of, source_of, table_of, values_of
 
 R = TypeVar("R")
 
@@ -179,7 +179,7 @@ class SqlTransaction:
         wanted = key_of(kind)
         if key.keys() != set(wanted[1:]):
             raise TypeError(f"the key of {kind.__name__} is {wanted}")
-        table = table_of(kind)
+        table = source_of(kind)
         result = await self._execute(sa.select(table).where(*_equal(table, account, key)))
         row = result.one_or_none()
         return None if row is None else _record(kind, row)
@@ -199,7 +199,7 @@ class SqlTransaction:
         `after` is the rest of the primary key (all but the account) of the last record of the page before. Raises
         TypeError for an unknown column, for a JSON column, and for an `after` of another length.
         """
-        table = table_of(kind)
+        table = source_of(kind)
         order = [table.c[name] for name in key_of(kind)[1:]]
         statement = sa.select(table).where(*_equal(table, account, where or {}))
         if after is not None:
@@ -362,12 +362,12 @@ def _demand_account(account: str) -> None:
         raise TypeError("every record belongs to an account: name it")
 
 
-def _equal(table: sa.Table, account: str, wanted: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
+def _equal(table: sa.FromClause, account: str, wanted: Mapping[str, Any]) -> list[sa.ColumnElement[bool]]:
     _demand_account(account)
     conditions = [table.c.account == account]
     for name, value in wanted.items():
         column = table.c.get(name)
         if name == "account" or column is None or not is_comparable(column):
-            raise TypeError(f"{table.name} cannot be searched by {name!r}")
+            raise TypeError(f"{table} cannot be searched by {name!r}")
         conditions.append(column.is_(None) if value is None else column == value)
     return conditions

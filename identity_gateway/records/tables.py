@@ -24,6 +24,7 @@ from identity_gateway.model import (
     AgentRuntimeEndpoint,
     AgentRuntimeVersion,
     AuditRecord,
+    AuditRepeat,
     CredentialProvider,
     Document,
     Grant,
@@ -131,6 +132,12 @@ def table_of(kind: type[Any]) -> sa.Table:
     return table
 
 
+def source_of(kind: type[Any]) -> sa.FromClause:
+    """Return where records of a kind are read: their table, or a view that tells more of the same shape."""
+    table = table_of(kind)
+    return _VIEWS.get(kind, table)
+
+
 def key_of(kind: type[Any]) -> tuple[str, ...]:
     """Return the names of the primary key, `account` first: the order in which lists and pages come."""
     table_of(kind)
@@ -165,7 +172,7 @@ def stored(record: Any) -> tuple[Any, ...]:
     )
 
 
-def is_comparable(column: sa.Column[Any]) -> bool:
+def is_comparable(column: sa.ColumnElement[Any]) -> bool:
     """Say whether equality means something in this column. JSON has none on PostgreSQL."""
     return not isinstance(column.type, sa.JSON | TextList)
 
@@ -218,7 +225,8 @@ _TABLES: dict[type[Any], sa.Table] = {
     AccessKey: _declare(AccessKey, "access_key", key=("account", "id"), unique=("account", "name")),
     Tag: _declare(Tag, "tag", key=("account", "resource", "key")),
     IdempotentResult: _declare(IdempotentResult, "idempotent_result", key=("account", "operation", "token")),
-    AuditRecord: _declare(AuditRecord, "audit_record", key=("id",)),
+    AuditRecord: _declare(AuditRecord, "audit_decision", key=("id",)),
+    AuditRepeat: _declare(AuditRepeat, "audit_repeat", key=("id",)),
     KeyCheck: _declare(KeyCheck, "key_check", key=("account", "name")),
     CredentialProvider: _declare(
         CredentialProvider, "credential_provider", key=("account", "kind", "name"), unique=("account", "id")
@@ -240,6 +248,13 @@ _TABLES: dict[type[Any], sa.Table] = {
     ResourcePolicy: _declare(ResourcePolicy, "resource_policy", key=("account", "resource")),
     SigningKey: _declare(SigningKey, "signing_key", key=("account", "id")),
 }
+
+_VIEWS: dict[type[Any], sa.FromClause] = {
+    AuditRecord: sa.table(
+        "audit_record", *[sa.column(column.name, column.type) for column in _TABLES[AuditRecord].columns]
+    ),
+}
+"""What is read in place of a table, where a migration has made a view."""
 
 _KEYS = {
     kind: ("account", *(column.name for column in table.primary_key if column.name != "account"))

@@ -515,11 +515,11 @@ def test_nobody_is_called_while_the_trail_cannot_be_written(jwt_issuer: FakeIssu
         with closing(
             sqlite3.connect(running.data_dir / "gateway.sqlite", isolation_level=None, timeout=10)
         ) as database:
-            database.execute("alter table audit_record rename to elsewhere")
+            database.execute("alter table audit_repeat rename to elsewhere")
             refused = caller.call()
             caller.send((caller.head() + b"{}") * 2)
             pipelined = caller.take()
-            database.execute("alter table elsewhere rename to audit_record")
+            database.execute("alter table elsewhere rename to audit_repeat")
         assert (refused.status, pipelined.status, len(teller.received)) == (503, 503, received)
         assert pipelined.header("connection") == "close"
         assert caller.warmed().status == 200

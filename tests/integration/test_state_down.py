@@ -122,14 +122,14 @@ def test_a_call_does_not_reach_its_agent_when_only_the_audit_table_fails(
     guard = guarded_by(jwt_issuer.discovery_url) if shown == "token" else {}
     arn = register(on_postgres, agent.url, **guard)
     database = urlsplit(on_postgres.environment["IDENTITY_GATEWAY_DATABASE_URL"]).path.removeprefix("/")
-    postgres.run("ALTER TABLE audit_record RENAME TO audit_record_away", database)
+    postgres.run("ALTER TABLE audit_decision RENAME TO audit_decision_away", database)
     try:
         if shown == "token":
             said = post(on_postgres, arn, token_of(jwt_issuer)).status_code
         else:
             said = refusal(lambda: on_postgres.data.invoke_agent_runtime(agentRuntimeArn=arn, payload=b"{}"))[0]
     finally:
-        postgres.run("ALTER TABLE audit_record_away RENAME TO audit_record", database)
+        postgres.run("ALTER TABLE audit_decision_away RENAME TO audit_decision", database)
     assert (said, agent.received) == (503, [])
 
 

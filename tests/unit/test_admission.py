@@ -143,7 +143,7 @@ async def test_nobody_is_admitted_and_nobody_is_told_why_without_a_record(
     admission: Admission, tmp_path: Path, secret: str
 ):
     with sqlite3.connect(tmp_path / "records.sqlite", isolation_level=None) as other:
-        other.execute("DROP TABLE audit_record")
+        other.execute("DROP TABLE audit_decision")
     other.close()
     with pytest.raises(Unavailable):
         await admit(admission, signed(secret=secret))
@@ -206,7 +206,7 @@ async def test_nothing_is_handed_out_when_its_record_cannot_be_committed(
 ):
     principal = await admit(admission, signed())
     with sqlite3.connect(tmp_path / "records.sqlite") as connection:
-        connection.execute("DROP TABLE audit_record")
+        connection.execute("DROP TABLE audit_decision")
     with pytest.raises(Unavailable):
         await admission.vend(ATTEMPT, principal, RUNTIME, "admin key", {})
 

@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from identity_gateway.audit import ALLOWED, DENIED, STRANGERS_KEPT, STRANGERS_PER, UNKNOWN, Audit, Decided
+from identity_gateway.audit import ALLOWED, DENIED, STRANGERS_KEPT, STRANGERS_PER, UNKNOWN, Audit, Decided, Entry
 from identity_gateway.errors import Unavailable
 from identity_gateway.model import AuditRecord
 from identity_gateway.records.sql import SqlRecords
@@ -55,7 +55,7 @@ def busy(tmp_path: Path) -> Iterator[None]:
 
 def break_database(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "records.sqlite", isolation_level=None) as other:
-        other.execute("DROP TABLE audit_record")
+        other.execute("DROP TABLE audit_decision")
     other.close()
 
 
@@ -109,7 +109,7 @@ async def test_a_sink_that_failed_works_again_when_the_database_does(audit: Audi
 
 
 async def test_too_many_who_wait_are_turned_away(audit: Audit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("identity_gateway.audit._WAITING", 3)
+    monkeypatch.setattr("identity_gateway.audit.trail._WAITING", 3)
     with busy(tmp_path):
         waiting = [asyncio.create_task(audit.record(decided())) for _ in range(3)]
         assert await waits(waiting[0])
@@ -433,18 +433,19 @@ async def test_a_clock_that_was_far_ahead_does_not_leave_its_mark_on_later_recor
 @pytest.mark.parametrize("verb", ["record", *VERBS])
 async def test_two_processes_that_drew_one_lot_keep_all_their_records(records: SqlRecords, clock: Clock, verb: str):
     two = [Audit(records, ACCOUNT, clock=clock, retention=timedelta(days=7)) for _ in range(2)]
-    two[1]._lot = two[0]._lot
-    hearing = Hearing(20)
+    two[1]._trail._lot = two[0]._trail._lot
+    entries = [audit.written(decided(f"of {of}")) for of, audit in enumerate(two)]
     for number in range(20):
-        audit = two[number % 2]
+        audit, entry = two[number % 2], entries[number % 2]
         if verb == "record":
-            await audit.record(decided(str(number)))
+            await audit.record(decided(f"of {number % 2}", request_id=str(number)))
         else:
-            getattr(audit, verb)(audit.written(decided()), f"{number}", "", hearing.told)
+            getattr(audit, verb)(entry, f"{number}", "", (hearing := Hearing()).told)
+            assert await hearing.all() == [None]
     for audit in two:
         await audit.close()
-    assert len(await kept(records)) == 20
-    assert hearing.heard == ([] if verb == "record" else [None] * 20)
+    found = {record.request_id: record.principal for record in await kept(records)}
+    assert found == {f"{number}": f"of {number % 2}" for number in range(20)}
 
 
 # --- Strangers, who may be many ---
@@ -494,7 +495,7 @@ async def test_the_summary_says_since_when_and_names_nobody(audit: Audit, record
 async def test_a_summary_does_not_wait_for_another_stranger(
     audit: Audit, records: SqlRecords, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("identity_gateway.audit.STRANGERS_PER", 0.01)
+    monkeypatch.setattr("identity_gateway.audit.decisions.STRANGERS_PER", 0.01)
     await refuse_strangers(audit, STRANGERS_KEPT + 3)
     for _ in range(2000):
         if found := summaries(await kept(records)):
@@ -527,6 +528,97 @@ async def test_no_other_record_is_dropped_among_strangers(
     assert len(await kept(records)) == STRANGERS_KEPT + 5
 
 
+# --- What was kept before is kept again as what differs ---
+
+HOUR = 3600
+
+
+def whole(tmp_path: Path) -> list[str]:
+    """Return the request ids of the decisions that are kept whole."""
+    with closing(sqlite3.connect(tmp_path / "records.sqlite")) as database:
+        return [row[0] for row in database.execute("select request_id from audit_decision order by id")]
+
+
+async def again(audit: Audit, entry: Entry, request_id: str, verb: str = "repeat") -> None:
+    getattr(audit, verb)(entry, request_id, "192.0.2.1", (hearing := Hearing()).told)
+    assert await hearing.all() == [None]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_decision_is_kept_whole_once_and_then_as_what_differs(
+    audit: Audit, records: SqlRecords, tmp_path: Path, clock: Clock, verb: str
+):
+    one, other = audit.written(decided("one", details={"n": 1})), audit.written(decided("other", details={"n": 2}))
+    for number in range(4):
+        clock.now += 1
+        await again(audit, one, f"one {number}", verb)
+        await again(audit, other, f"other {number}", verb)
+    assert whole(tmp_path) == ["one 0", "other 0"]
+    told = [(f"{record.principal} {record.details['n']}", record.request_id) for record in await kept(records)]
+    assert told == [each for n in range(4) for each in [("one 1", f"one {n}"), ("other 2", f"other {n}")]]
+
+
+async def test_what_is_on_record_already_is_not_kept_whole_again(audit: Audit, records: SqlRecords, tmp_path: Path):
+    entry = audit.written(decided(request_id="first"))
+    await audit.keep(entry)
+    await again(audit, entry, "second")
+    assert whole(tmp_path) == ["first"]
+    assert [record.request_id for record in await kept(records)] == ["first", "second"]
+
+
+async def test_a_decision_is_kept_whole_anew_each_hour(audit: Audit, records: SqlRecords, tmp_path: Path, clock: Clock):
+    entry = audit.written(decided())
+    for number in range(5):
+        await again(audit, entry, f"{number}")
+        clock.now += HOUR / 2
+    assert whole(tmp_path) == ["0", "2", "4"]
+    assert [record.principal for record in await kept(records)] == ["somebody"] * 5
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_a_decision_that_could_not_be_kept_is_not_repeated(
+    audit: Audit, records: SqlRecords, tmp_path: Path, verb: str
+):
+    entry, hearing = audit.written(decided()), Hearing()
+    with closing(sqlite3.connect(tmp_path / "records.sqlite", isolation_level=None)) as other:
+        other.execute("ALTER TABLE audit_decision RENAME TO elsewhere")
+        getattr(audit, verb)(entry, "lost", "", hearing.told)
+        assert [type(fault) for fault in await hearing.all()] == [Unavailable]
+        other.execute("ALTER TABLE elsewhere RENAME TO audit_decision")
+    await again(audit, entry, "kept", verb)
+    assert whole(tmp_path) == ["kept"]
+
+
+async def test_decisions_that_waited_are_repeated_afterwards(audit: Audit, records: SqlRecords, tmp_path: Path):
+    entry, hearing = audit.written(decided()), Hearing(2)
+    with busy(tmp_path):
+        audit.repeat(entry, "first", "", hearing.told)
+        await asyncio.sleep(0.05)
+        audit.repeat_durably(entry, "second", "", hearing.told)  # nobody knows yet whether the first will be there
+        await asyncio.sleep(0.05)
+    assert await hearing.all() == [None, None]
+    await again(audit, entry, "third")
+    assert whole(tmp_path) == ["first", "second"]
+    assert [record.principal for record in await kept(records)] == ["somebody"] * 3
+
+
+async def test_what_is_repeated_is_deleted_after_all_that_repeats_it(audit: Audit, records: SqlRecords, clock: Clock):
+    entry, began = audit.written(decided()), clock.now
+    for number in range(4):
+        await again(audit, entry, f"{number}")
+        clock.now += HOUR / 4 - 1
+    seen = []
+    for late in range(0, 3 * HOUR, HOUR // 8):
+        clock.now = began + 7 * DAY + late
+        await audit._prune_before(datetime.fromtimestamp(clock.now, UTC) - timedelta(days=7))
+        found = await kept(records)
+        assert {(record.principal, record.decision) for record in found} <= {("somebody", ALLOWED)}
+        seen.append(len(found))
+    assert (seen[0], seen[-1]) == (4, 0)
+    assert seen == sorted(seen, reverse=True)
+    assert set(seen) == {4, 3, 2, 1, 0}
+
+
 # --- And deleted in time ---
 
 
@@ -542,7 +634,7 @@ async def test_records_that_are_older_than_the_retention_are_deleted(audit: Audi
     await audit.record(decided("old"))
     clock.now += 1
     await audit.record(decided("not so old"))
-    clock.now += 7 * DAY - 0.5
+    clock.now += 7 * DAY + 2 * HOUR - 0.5
     audit.start()
     assert [record.principal for record in await pruned_to(records, 1)] == ["not so old"]
 
