@@ -16,8 +16,8 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from identity_gateway import telemetry
-from identity_gateway.server import tls
 from identity_gateway.server.http import BoundedProtocol
+from identity_gateway.server.tls import BoundedTlsProtocol
 from identity_gateway.server.web_sockets import KEEP_ALIVE, MAX_MESSAGE, BoundedWebSocket
 from identity_gateway.settings import Settings, SettingsError
 
@@ -109,7 +109,7 @@ def _configuration(settings: Settings, workers: int) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         workers=workers,
-        http=BoundedProtocol if settings.tls_cert_file is None else tls.BoundedTlsProtocol,  # type: ignore[arg-type]
+        http=BoundedProtocol if settings.tls_cert_file is None else BoundedTlsProtocol,  # type: ignore[arg-type]
         ws=BoundedWebSocket,
         ws_max_size=MAX_MESSAGE,
         ws_per_message_deflate=False,
@@ -127,7 +127,6 @@ def _configuration(settings: Settings, workers: int) -> uvicorn.Config:
         timeout_worker_healthcheck=_WORKER_SILENCE,
         ssl_certfile=settings.tls_cert_file,
         ssl_keyfile=settings.tls_key_file,
-        ssl_context_factory=None if settings.tls_cert_file is None else tls.context_of,
     )
 
 
@@ -135,7 +134,8 @@ def _check_certificate(settings: Settings) -> None:
     if settings.tls_cert_file is None:
         return
     try:
-        tls.context(settings.tls_cert_file, settings.tls_key_file)
+        # Without a password of our own, OpenSSL would ask for that of an encrypted key on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert_file, settings.tls_key_file, "")
     except (OSError, ssl.SSLError) as error:
         fault = error.strerror or error.__class__.__name__
         raise SettingsError(f"TLS_CERT_FILE and TLS_KEY_FILE cannot be used: {fault}") from None
