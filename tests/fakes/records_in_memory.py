@@ -5,6 +5,7 @@ One writer at a time, as SQLite has it. `Memory` is what several `InMemoryRecord
 
 import asyncio
 import json
+import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from identity_gateway.model import AuditRecord, AuditRepeat
 from identity_gateway.records import AlreadyExists, Stale
 from identity_gateway.records.changes import SHARED_LONGEST, Changes
 from identity_gateway.records.tables import DIALECT, is_comparable, key_of, table_of, unique_of, values_of
@@ -112,7 +114,7 @@ class InMemoryTransaction:
             raise TypeError(f"the key of {kind.__name__} is {names}")
         _check_search(kind, account, key)
         await self._step("records.get")
-        return self.rows.get(kind, {}).get((account, *(key[name] for name in names[1:])))
+        return self._read(kind).get((account, *(key[name] for name in names[1:])))
 
     async def list(
         self,
@@ -136,7 +138,7 @@ class InMemoryTransaction:
         def place(values: Any) -> tuple[Any, ...]:
             return tuple(value.encode() if isinstance(value, str) else value for value in values)
 
-        found = [(place(key[1:]), row) for key, row in self.rows.get(kind, {}).items() if key[0] == account]
+        found = [(place(key[1:]), row) for key, row in self._read(kind).items() if key[0] == account]
         found = [(key, row) for key, row in found if all(getattr(row, name) == value for name, value in where.items())]
         if after is not None:
             found = [(key, row) for key, row in found if (key < place(after) if descending else key > place(after))]
@@ -186,9 +188,22 @@ class InMemoryTransaction:
             del rows[key]
         return len(gone)
 
+    def _read(self, kind: type[Any]) -> dict[tuple[Any, ...], Any]:
+        """Return what the source of a kind shows (`records.tables.source_of`): of decisions also the repeated ones."""
+        rows = self.rows.get(kind, {})
+        if kind is not AuditRecord:
+            return rows
+        again = self.rows.get(AuditRepeat, {})
+        return rows | {key: _seen(repeat, rows.get((repeat.account, repeat.repeats))) for key, repeat in again.items()}
+
     def _demand_writable(self) -> None:
         if not self._writable:
             raise TypeError("this transaction only reads")
+
+
+def _seen(repeat: AuditRepeat, first: AuditRecord | None) -> AuditRecord:
+    shown = first or AuditRecord(repeat.account, 0, repeat.at, "", *typing.cast("Any", (None,) * 5), "", None)
+    return replace(shown, id=repeat.id, at=repeat.at, request_id=repeat.request_id, source=repeat.source)
 
 
 def _copied(rows: Rows) -> Rows:

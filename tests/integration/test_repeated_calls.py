@@ -516,10 +516,12 @@ def test_nobody_is_called_while_the_trail_cannot_be_written(jwt_issuer: FakeIssu
             sqlite3.connect(running.data_dir / "gateway.sqlite", isolation_level=None, timeout=10)
         ) as database:
             database.execute("alter table audit_repeat rename to elsewhere")
+            database.execute("alter table audit_decision rename to elsewhere_too")
             refused = caller.call()
             caller.send((caller.head() + b"{}") * 2)
             pipelined = caller.take()
             database.execute("alter table elsewhere rename to audit_repeat")
+            database.execute("alter table elsewhere_too rename to audit_decision")
         assert (refused.status, pipelined.status, len(teller.received)) == (503, 503, received)
         assert pipelined.header("connection") == "close"
         assert caller.warmed().status == 200

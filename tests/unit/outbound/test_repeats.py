@@ -397,11 +397,11 @@ async def test_a_repeated_call_is_answered_like_the_first(call: Call):
 
 async def test_its_record_says_what_that_of_the_long_way_says(call: Call):
     known = await call.remember()
-    assert json.loads(known.trail[-1]) == (await call.vended()).details
+    assert json.loads(known.trail.row[-1]) == (await call.vended()).details
 
 
 async def test_the_record_names_agent_user_provider_scopes_and_a_fingerprint(of_user: Call):
-    details = json.loads((await of_user.remember()).trail[-1])
+    details = json.loads((await of_user.remember()).trail.row[-1])
     named = {name: details[name] for name in ("workload", "user", "provider", "scopes")}
     assert named == {"workload": AGENT, "user": ["jwt", ADA.issuer, "ada"], "provider": "vendor", "scopes": ["read"]}
     assert len(details["fingerprint"]) == 16
