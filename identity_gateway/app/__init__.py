@@ -67,6 +67,7 @@ class Served:
             gc.collect()
             sys.setswitchinterval(_TURN)
             gc.freeze()  # what stands by now stays: looking through it again and again would cost every call
+            gc.enable()  # `cli.serve` may have disabled it until now
             _drain_on_signals(gateway.lifecycle, self.settings.drain_delay)
             await send({"type": "lifespan.startup.complete"})
             _log.info("serving", url=self.settings.base_url, account=self.settings.account_id)

@@ -1,5 +1,6 @@
 """The command line: serve, demo, access keys, grants, vault, doctor; they work on the data folder while servers run."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the socket.")] = 1,
 ) -> None:
     """Run the gateway until a signal."""
+    if workers == 1:
+        gc.disable()  # a start makes what stays, and looking through it again and again is a tenth of it
     given = {"host": host, "port": port, "data_dir": data_dir.absolute() if data_dir else None}
     os.environ.update(settings.to_environment(**given))  # workers are processes of their own: they read it there
     chosen = loaded()
