@@ -120,8 +120,11 @@ class Alike:
             proves = lambda: recall.proves_like(known, use.likeness, target, values, body)  # noqa: E731
         lines = use.lines
         if lines is None:
+            passed = [each for each in form.headers(values) if each[0] in use.passed]
+            if any(len(value) > headers.MAX_VALUE for _, value in passed):
+                return None
             try:
-                lines = known.place.lines([each for each in form.headers(values) if each[0] in use.passed])
+                lines = known.place.lines(passed)
             except ValueError:
                 return None
         return Found(known, lines, b"" if use.trace is None else values[use.trace], body, proves)

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from identity_gateway.protocol.headers import MAX_VALUE
 from tests.agents import Agent
 from tests.callers import guarded_by, opened, token_of
 from tests.fakes.issuer import FakeIssuer, b64
@@ -139,3 +140,17 @@ def test_a_trace_id_stays_as_it_is_however_it_is_written(caller: Caller, trace: 
     for _ in range(3):
         answered = caller.call(b"{}", f"x-amzn-trace-id:{trace}")
         assert answered.header("x-amzn-trace-id") == trace.strip()
+
+
+def test_a_header_grown_too_long_for_the_agent_is_refused(
+    gateway: RunningGateway, agent: Agent, jwt_issuer: FakeIssuer
+):
+    more = {"requestHeaderConfiguration": {"requestHeaderAllowlist": ["Authorization"]}}
+    arn = register(gateway, agent.url, **guarded_by(jwt_issuer.discovery_url), **more)
+    room = MAX_VALUE - len(f"Bearer {token_of(jwt_issuer, jti='a', filler='')}")
+    filler = "f" * (room * 3 // 4 - 8)
+    with calling(gateway, arn, token_of(jwt_issuer, jti="a", filler=filler)) as caller:
+        caller.warmed()
+        answered = [as_(caller, token_of(jwt_issuer, jti=jti, filler=filler), caller.session) for jti in "bcd"]
+        assert [each.status for each in answered] == [200] * 3
+        assert as_(caller, token_of(jwt_issuer, jti="e" * 128, filler=filler), caller.session).status == 400
