@@ -61,6 +61,7 @@ _SHORT = 128
 _SIGNED = b"AWS4-HMAC-SHA256 Credential="
 _TOKEN = b"x-amz-security-token"
 _NOBODY = b""
+_BEARER = b"Bearer "
 _SHOWN = b"%b\r\n" + b": %b\r\n".join(headers.WORKLOAD_ACCESS_TOKEN) + b": %b"
 """The beginning of a head and the token, under each of the names that agents read it by."""
 
@@ -100,7 +101,7 @@ class Recall:
         self._known: OrderedDict[tuple[bytes, ...], Known] = OrderedDict()
         self._signed: OrderedDict[Where, Known] = OrderedDict()
         self._bearers: OrderedDict[tuple[bytes, ...], Place] = OrderedDict()
-        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
         self._bytes = 0
 
     # --- What the long way tells ---
@@ -280,41 +281,40 @@ class Recall:
         place, authorization = self._bearers.get(where[:3]), where[3]
         if place is None or place.over or self._clock() >= place.due or not place.watch.holds():
             return None
-        try:
-            token = bearer.token_in(authorization)
-        except InvalidToken:
-            return None
         keys = self._keys_of(place)
-        until = None if keys is None else self._until(place, token, keys)
-        if keys is None or until is None:
+        if keys is None:
             return None
-        known = Known(place, keys.generation, until, Secret(token), len(authorization))
-        seen = sha256(authorization).digest()
+        token, until = authorization.removeprefix(_BEARER), None
+        if place.likeness is not None and len(token) != len(authorization):
+            until = self._bearer_tokens.at_once_like(place.likeness, token, keys)
+        if until is None:
+            try:
+                token = bearer.token_in(authorization).encode()
+            except InvalidToken:
+                return None
+            until = self._until(place, token)
+        if until is None:
+            return None
+        known = Known(place, keys.generation, until, Secret(token.decode()), len(authorization))
+        seen = hash(authorization)  # another one with the same would only be remembered the first time that it comes
         if seen in self._seen:
             self._remember(where, known)
         else:  # most tokens that come once do not come again
             _keep(self._seen, seen, None)
         return known
 
-    def _until(self, place: Place, token: str, keys: IssuerKeys) -> float | None:
-        """Return until when a token is good that was not seen before; None if it is not, or is another caller's."""
-        written = token.encode()
-        if place.likeness is not None:
-            until = self._bearer_tokens.at_once_like(place.likeness, written, keys)
-            if until is not None:
-                return until
+    def _until(self, place: Place, token: bytes) -> float | None:
+        """Return until when a token is good that is like none before; None if it is not, or is another caller's."""
         route = place.route
         authorizer = route.configuration.authorizer
         assert authorizer is not None
-        claims = self._bearer_tokens.at_once(
-            written, authorizer, runtime_id=route.name.runtime_id, version=route.version
-        )
+        claims = self._bearer_tokens.at_once(token, authorizer, runtime_id=route.name.runtime_id, version=route.version)
         if claims is None or bearer_of(claims) != (place.proven.principal, place.proven.user):
             return None
         if place.likenesses < _LIKENESSES:  # an issuer may write something else into each
             place.likenesses += 1
             place.likeness = self._bearer_tokens.likeness(
-                written, claims, authorizer, runtime_id=route.name.runtime_id, version=route.version
+                token, claims, authorizer, runtime_id=route.name.runtime_id, version=route.version
             )
         return claims.expires_at
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from identity_gateway.protocol.jwt.token import (
+    Header,
     Refusal,
     UnknownKey,
     UnverifiedToken,
@@ -196,14 +197,20 @@ def verify_signature(token: UnverifiedToken, keys: KeySet) -> VerifiedPayload:
     a single claim; the caller knows whose keys these are.
     """
     header = token.header
+    issuers = check_signature(header, token.signing_input, token.signature, keys)
+    return VerifiedPayload(token.unverified_payload, header.alg, header.kid, issuers)
+
+
+def check_signature(header: Header, signing_input: bytes, signature: bytes, keys: KeySet) -> tuple[str, ...]:
+    """Do what `verify_signature` does, of a token's parts, and return for whom its key signs (`KeySet.issuers_of`)."""
     verifies, issuers = keys.proof(header.alg, header.kid)
     try:
-        good = verifies(token.signature, token.signing_input)
+        good = verifies(signature, signing_input)
     except Exception as error:  # noqa: BLE001 - whatever a library makes of hostile bytes, it is not a proof
         raise refused(Refusal.BAD_SIGNATURE, f"verification failed with {type(error).__name__}") from None
     if not good:
         raise refused(Refusal.BAD_SIGNATURE, "the signature does not verify")
-    return VerifiedPayload(token.unverified_payload, header.alg, header.kid, issuers)
+    return issuers
 
 
 def _verifier(key: VerificationKey, alg: str) -> Verifies:
@@ -356,4 +363,4 @@ def _octets(entry: Mapping[str, Any], name: str) -> bytes:
     if not isinstance(text, str) or len(text) > _LONGEST_MEMBER:
         message = f"{name} is missing or too long"
         raise ValueError(message)
-    return base64url(text)
+    return base64url(text.encode("ascii", "replace"))

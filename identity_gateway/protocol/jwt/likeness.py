@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from identity_gateway.errors import InvalidToken
 from identity_gateway.protocol.jwt.checks import check_times
 from identity_gateway.protocol.jwt.claims import SignedClaims
-from identity_gateway.protocol.jwt.keys import KeySet, verify_signature
+from identity_gateway.protocol.jwt.keys import KeySet, check_signature
 from identity_gateway.protocol.jwt.policy import JwtPolicy
-from identity_gateway.protocol.jwt.token import Header, UnverifiedToken
+from identity_gateway.protocol.jwt.token import MAX_TOKEN_LENGTH, Header, UnverifiedToken, base64url
 
 _TIMES = ("exp", "iat", "nbf")
 _IDS = ("jti", "uti")
@@ -30,27 +30,34 @@ _MOST_ID = 128
 class Likeness:
     """What the tokens of one bearer have in common. Made by `likeness_of`."""
 
-    __slots__ = ("_header", "_parts", "_policy", "_tail")
+    __slots__ = ("_header", "_parts", "_policy", "_spelt", "_tail")
 
-    def __init__(self, header: Header, policy: JwtPolicy, parts: list[tuple[bytes, str]], tail: bytes) -> None:
+    def __init__(
+        self, header: Header, spelt: bytes, policy: JwtPolicy, parts: list[tuple[bytes, str]], tail: bytes
+    ) -> None:
         self._header = header
+        self._spelt = spelt
         self._policy = policy
         self._parts = tuple((before, len(before), name, name in _TIMES) for before, name in parts)
         self._tail = tail
 
-    def verify(self, token: UnverifiedToken, keys: KeySet, *, now: float) -> float | None:
+    def verify(self, token: bytes, keys: KeySet, *, now: float) -> float | None:
         """Return when a token like this one expires, in seconds since the epoch, if it is let in as this one was.
 
-        None if it is another token, or is not let in: `jwt.verify` says why. The caller vouches that keys and rules are
-        those that the likeness was found by. The header is the same object, as `KnownHeaders` has it.
+        None if it is another token, is none at all, or is not let in: `jwt.parse` and `jwt.verify` say why. The caller
+        vouches that keys and rules are those that the likeness was found by.
         """
-        times = self._times(token.unverified_payload) if token.header is self._header else None
-        if times is None:
+        signing_input, _, signature = token.rpartition(b".")
+        header, _, payload = signing_input.partition(b".")
+        if header != self._spelt or len(token) > MAX_TOKEN_LENGTH:
             return None
         try:
-            verify_signature(token, keys)
+            times = self._times(base64url(payload))
+            if times is None:
+                return None
+            check_signature(self._header, signing_input, base64url(signature), keys)
             check_times(times["exp"], times.get("nbf"), times.get("iat"), self._policy, now)
-        except InvalidToken:
+        except (InvalidToken, ValueError):
             return None
         return times["exp"]
 
@@ -90,7 +97,9 @@ def likeness_of(token: UnverifiedToken, policy: JwtPolicy, claims: SignedClaims)
         end = match.end() - (name in _IDS)
         parts.append((payload[at : end - len(value)], name))
         at = end
-    return Likeness(token.header, policy, parts, payload[at:]) if "exp" in {name for _, name in parts} else None
+    if "exp" not in {name for _, name in parts}:
+        return None
+    return Likeness(token.header, token.signing_input.partition(b".")[0], policy, parts, payload[at:])
 
 
 def _looked_into(policy: JwtPolicy) -> Iterator[str]:

@@ -26,7 +26,7 @@ _STANDARD = bytes.maketrans(b"-_+/=", b"+/!!!")
 _LAST: tuple[Collection[int], ...] = (range(256), (), frozenset(b"AQgw"), frozenset(b"AEIMQUYcgkosw048"))
 """The last characters of texts, by their length modulo 4, whose unused bits are zero."""
 
-_SEGMENT = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+_SEGMENT = re.compile(rb"[A-Za-z0-9_-]+")
 _KEY_ID = re.compile(r"[\x20-\x7e]{1,256}", re.ASCII)
 _TYPES = frozenset({"jwt", "at+jwt"})
 _CHANGES_MEANING = ("crit", "b64", "zip", "enc")
@@ -181,19 +181,18 @@ def parse(token: str, *, max_length: int = MAX_TOKEN_LENGTH, known: KnownHeaders
     return UnverifiedToken(header, signing_input, _decoded(signature_part, "signature"), payload)
 
 
-def base64url(text: str) -> bytes:
+def base64url(text: bytes) -> bytes:
     """Decode canonical base64url without padding (RFC 7515 §2). Raises ValueError."""
-    try:
-        octets = text.encode("ascii")
-        past = len(octets) & 3
-        if octets and octets[-1] in _LAST[past]:
-            return binascii.a2b_base64(octets.translate(_STANDARD) + _PADDING[past], strict_mode=True)
-    except ValueError:
-        pass
+    past = len(text) & 3
+    if text and text[-1] in _LAST[past]:
+        try:
+            return binascii.a2b_base64(text.translate(_STANDARD) + _PADDING[past], strict_mode=True)
+        except ValueError:
+            pass
     raise ValueError(_fault(text))
 
 
-def _fault(text: str) -> str:
+def _fault(text: bytes) -> str:
     """Return why a text is no canonical base64url."""
     if not _SEGMENT.fullmatch(text):
         return "characters outside the base64url alphabet"
@@ -224,7 +223,7 @@ def shown(value: Any) -> str:
 
 def _decoded(part: str, name: str) -> bytes:
     try:
-        return base64url(part)
+        return base64url(part.encode("ascii", "replace"))
     except ValueError as error:
         raise refused(Refusal.BAD_ENCODING, f"{name}: {error}") from None
 
