@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from secrets import token_bytes
 
@@ -108,8 +109,12 @@ def using(what: str) -> Iterator[None]:
         raise SettingsError(f"{what} cannot be used: {fault}") from None
 
 
+@cache
 def tls_of(ca_file: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities, or exactly those of the file."""
+    """Trust the system's authorities, or exactly those of the file.
+
+    They are read once: clients that trust the same ones share what was read. All of them speak HTTP/1.1.
+    """
     try:
         return ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
     except (OSError, ssl.SSLError) as error:

@@ -1,21 +1,26 @@
 """The schema of the database and its changes: brought up to date at start, by one process at a time.
 
-The changes themselves stand in `migrations/versions`. This module does not know the tables.
+The changes themselves stand in `migrations/versions`. This module does not know the tables. Alembic is imported when
+there is something to change: that takes a tenth of a start.
 """
 
 import asyncio
-import functools
 import threading
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from identity_gateway import errors
 from identity_gateway.records import connect
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0006"
+"""The revision that this program's tables are at: the newest of `migrations/versions`, as a test makes sure."""
+
+_VERSION = sa.table("alembic_version", sa.column("version_num", sa.String()))
 
 # Alembic's `op` and `context` are one per process, whatever the thread or the task.
 _ONE_AT_A_TIME = threading.Lock()
@@ -28,23 +33,21 @@ class SchemaTooNew(errors.Unavailable):
     """The database was written by a newer version of this program. Its message is safe to show: it names revisions."""
 
 
-def configuration() -> Config:
+def configuration() -> "Config":
     """Return Alembic's configuration. Set `attributes["connection"]` before running a command with it."""
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
     config = Config()
     config.set_main_option("script_location", "identity_gateway.records:migrations")
     config.set_main_option("path_separator", "os")
     return config
 
 
-@functools.cache
-def head() -> str:
-    """Return the revision that this program's tables are at."""
-    return str(ScriptDirectory.from_config(configuration()).get_current_head())
-
-
 def revisions(connection: Connection) -> tuple[str, ...]:
     """Return the revision the database is at: one, or none in an empty database."""
-    return MigrationContext.configure(connection).get_current_heads()
+    if not sa.inspect(connection).has_table(_VERSION.name):
+        return ()
+    return tuple(connection.scalars(sa.select(_VERSION.c.version_num)))
 
 
 async def migrate(url: str) -> None:
@@ -76,14 +79,17 @@ async def _migrate_alone(url: str) -> None:
 
 def _upgrade(connection: Connection) -> None:
     found = revisions(connection)
-    if found == (head(),):
+    if found == (HEAD,):
         return
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
     config = configuration()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     unknown = ", ".join(sorted(set(found) - known))
     if unknown:
         raise SchemaTooNew(
-            f"The database is at schema {unknown}, which this version does not know (its newest is {head()}). "
+            f"The database is at schema {unknown}, which this version does not know (its newest is {HEAD}). "
             "Start the version that wrote it, or a newer one.",
         )
     config.attributes["connection"] = connection

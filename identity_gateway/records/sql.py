@@ -124,8 +124,8 @@ class SqlRecords:
         with _named_faults():
             async with asyncio.timeout(PING_SECONDS), self._readers.connect() as connection:
                 found = await connection.run_sync(schema.revisions)
-        if found != (schema.head(),):
-            raise errors.Unavailable(reason=f"records: the schema is at {found}, this version needs {schema.head()}")
+        if found != (schema.HEAD,):
+            raise errors.Unavailable(reason=f"records: the schema is at {found}, this version needs {schema.HEAD}")
 
     async def close(self) -> None:
         """Give back every connection, those of callers that were cancelled, too."""

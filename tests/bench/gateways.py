@@ -131,6 +131,7 @@ def start(
     shutil.copytree(estate.folder, folder / "data")
     tls = {"tls_cert_file": str(certificate), "tls_key_file": str(certificate)} if certificate else {}
     gateway = RunningGateway(folder, workers=workers, **SETTINGS, **tls)
+    gateway.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled: none compiles anew
     stack.callback(gateway.kill)
     began = time.monotonic()
     with processes.on_core(processes.GATEWAY_CORE):

@@ -41,7 +41,7 @@ class SchemaSuite:
     async def test_migrating_twice_changes_nothing(self, url: str):
         await schema.migrate(url)
         await schema.migrate(url)
-        assert await self.ask(url, schema.revisions) == (schema.head(),)
+        assert await self.ask(url, schema.revisions) == (schema.HEAD,)
 
     async def test_a_database_of_a_newer_version_is_refused_by_name(self, url: str):
         await schema.migrate(url)
@@ -50,7 +50,7 @@ class SchemaSuite:
             with pytest.raises(schema.SchemaTooNew, match="9999"):
                 await open_records(url)
         finally:
-            await self.mark(url, schema.head())
+            await self.mark(url, schema.HEAD)
 
     async def test_a_store_whose_schema_moved_on_does_not_answer_pings(self, url: str):
         records = await open_records(url)
@@ -59,7 +59,7 @@ class SchemaSuite:
             with pytest.raises(errors.Unavailable) as caught:
                 await records.ping()
         finally:
-            await self.mark(url, schema.head())
+            await self.mark(url, schema.HEAD)
             await records.close()
         assert ("9999" in caught.value.reason, "9999" in str(caught.value)) == (True, False)
 
