@@ -19,12 +19,14 @@ BUILD = servers.ROOT / "build"
 def options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure the gateway beside its peers.")
     parser.add_argument("--rows", help="names, separated by commas; all of them by default")
-    parser.add_argument("--seconds", type=float, default=2, help="how long a sample lasts")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, help="how long a sample lasts: 2, or 1 for --growth")
+    parser.add_argument("--rounds", type=int, help="4, or 10 for --growth")
     parser.add_argument("--quick", action="store_true", help=f"three rounds of {', '.join(rows.QUICK)}")
     parser.add_argument("--growth", action="store_true", help="instead: the same calls, with more and more registered")
     parser.add_argument("--document", action="store_true", help="only write docs/benchmarks.md, from build/bench.json")
     given = parser.parse_args(arguments)
+    given.seconds = given.seconds or (1 if given.growth else 2)
+    given.rounds = given.rounds or (10 if given.growth else 4)
     if given.quick:
         given.rounds, given.rows = min(given.rounds, 3), given.rows or ",".join(rows.QUICK)
     return given
