@@ -163,7 +163,7 @@ class Trail:
         repeating: list[_Repeated] = []
         for each in repeated:
             entry, request_id, source, _, _ = each
-            if now - entry.at < REPEATED_FOR:
+            if entry.number and now - entry.at < REPEATED_FOR:
                 again.append((self._account, number, now, request_id, source, entry.number))
                 repeating.append(each)
             else:
@@ -216,7 +216,7 @@ class Trail:
 
     def _enqueue(self, kind: Kind, row: Row, each: _Repeated) -> None:
         if len(self._waiting) >= _WAITING:
-            each[3](Unavailable(reason="too many audit records wait for the database"))
+            _tell(each[3], Unavailable(reason="too many audit records wait for the database"))
             return
         self._waiting.append((kind, row, each))
         if self._committer is None or self._committer.done():

@@ -20,6 +20,9 @@ Signer = tuple[bytes, bytes]
 
 Fields = dict[bytes, bytes]
 
+_SHORT_LINES = 1024
+"""Bytes of headers for the agent that are kept for the next call: there are many places."""
+
 
 @dataclass(slots=True)
 class Place:
@@ -53,10 +56,12 @@ class Place:
 
     def lines(self, passed: list[tuple[bytes, bytes]]) -> bytes:
         """Return headers for the agent as lines of a head. Raises ValueError for what cannot be sent."""
-        if passed != self.last_passed:
-            self.last_lines = Upstream.lines(passed)
-            self.last_passed = passed
-        return self.last_lines
+        if passed == self.last_passed:
+            return self.last_lines
+        lines = Upstream.lines(passed)
+        if len(lines) <= _SHORT_LINES:
+            self.last_passed, self.last_lines = passed, lines
+        return lines
 
 
 @dataclass(slots=True)

@@ -48,6 +48,9 @@ _TOKEN_FRESH = 60.0
 _LIKENESSES = 8
 """Tokens of a place of which is found out what they have in common with others, at most."""
 
+_LIKE_BYTES = 4096
+"""Bytes of a token of which that is found out, at most: each place keeps it."""
+
 _DECIDES = frozenset({headers.IDENTITY_WAT, headers.MCP_SESSION_ID, b"expect", b"transfer-encoding"})
 """Headers on which more than the remembered depends: a call that has one goes the long way."""
 
@@ -311,7 +314,7 @@ class Recall:
         claims = self._bearer_tokens.at_once(token, authorizer, runtime_id=route.name.runtime_id, version=route.version)
         if claims is None or bearer_of(claims) != (place.proven.principal, place.proven.user):
             return None
-        if place.likenesses < _LIKENESSES:  # an issuer may write something else into each
+        if place.likenesses < _LIKENESSES and len(token) <= _LIKE_BYTES:  # an issuer may write something else into each
             place.likenesses += 1
             place.likeness = self._bearer_tokens.likeness(
                 token, claims, authorizer, runtime_id=route.name.runtime_id, version=route.version

@@ -647,6 +647,15 @@ async def test_more_old_records_than_one_piece_are_all_deleted(audit: Audit, rec
     assert [record.principal for record in await pruned_to(records, 1)] == ["new"]
 
 
+async def test_a_decision_is_kept_whole_first_also_where_a_clock_was_never_set(
+    audit: Audit, records: SqlRecords, clock: Clock
+):
+    clock.now = 60.0
+    await audit.record(decided("somebody"))
+    async with records.read() as transaction:
+        assert [each.principal for each in await transaction.list(AuditRecord, account=ACCOUNT)] == ["somebody"]
+
+
 async def test_deleting_does_not_touch_another_account(audit: Audit, records: SqlRecords, clock: Clock):
     other = Audit(records, "111111111111", clock=clock, retention=timedelta(days=7))
     await other.record(decided())
